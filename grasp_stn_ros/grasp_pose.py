@@ -1,0 +1,258 @@
+"""
+From a grasp rectangle to a grasp in space, and back.
+
+The rectangle's five parameters become the seven of a grasp (position, orientation, opening) with
+depth and an approach direction. One definition serves labels, detection and simulation:
+
+* The *surface level* of a rectangle is the highest surface, seen against the approach direction,
+  in the middle between the jaws. The rectangle lies in the plane through that level whose normal
+  is the approach direction.
+* The ends of the opening, ``centre -+ opening / 2`` along theta, are the projections of the two
+  jaws in that plane. This makes the map between opening and rectangle exactly invertible for every
+  camera and approach direction.
+* The finger tips go ``finger_depth`` below the surface level along the approach direction, but
+  stop ``support_clearance`` above what lies lowest under the jaws.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .detection import Grasp
+from .reasons import GraspError, Reason
+from .rectangle import GraspRectangle
+from .rgbd import CameraIntrinsics, RgbdFrame
+from .support_plane import SupportPlane
+
+APPROACHES = ('support_plane', 'optical_axis', 'surface_normal', 'direction')
+
+# Half width in metres of "the middle between the jaws".
+MIDDLE = 0.006
+# The surface level is this percentile of the levels in the middle: the highest but for outliers.
+_TOP_PERCENTILE, _FLOOR_PERCENTILE = 92.0, 10.0
+_MIN_VALID_SHARE = 0.2
+# What lands this much above the surface level under a jaw blocks it, metres.
+_BLOCKED = 0.01
+# A predicted opening up to this factor above what the gripper has is clamped, not refused: that
+# is the precision of the network, not the size of the object.
+_OPENING_SLACK = 1.15
+_MIN_COSINE = 0.3
+
+
+@dataclass(frozen=True)
+class Gripper:
+    """A parallel-jaw gripper; all lengths in metres."""
+
+    maximum_opening: float = 0.085
+    jaw_size: float = 0.020           # height of the jaw plates (across the opening)
+    finger_depth: float = 0.022       # how far the tips reach below the surface level
+    finger_thickness: float = 0.008   # of one jaw, along the opening
+    support_clearance: float = 0.004  # kept between the tips and what is under them
+
+    def __post_init__(self):
+        """Refuse lengths that no gripper has."""
+        for name in ('maximum_opening', 'jaw_size', 'finger_depth', 'finger_thickness'):
+            value = getattr(self, name)
+            if not 0 < value < 1:
+                raise ValueError(f'gripper {name} must lie between 0 and 1 m, got {value}')
+        if not 0 <= self.support_clearance < 1:
+            raise ValueError('gripper support_clearance must lie between 0 and 1 m, '
+                             f'got {self.support_clearance}')
+
+
+def grasp_axes(approach: np.ndarray, opening_direction: np.ndarray) -> np.ndarray:
+    """Rotation (3, 3) with columns x = approach, y = opening direction, z = x cross y."""
+    x = approach / np.linalg.norm(approach)
+    y = opening_direction - (opening_direction @ x) * x
+    y = y / np.linalg.norm(y)
+    return np.stack([x, y, np.cross(x, y)], axis=1)
+
+
+def _on_plane(rays: np.ndarray, approach: np.ndarray, level: float) -> np.ndarray:
+    """Intersect rays (N, 3) with the plane {p: -p @ approach = level} -> points (N, 3)."""
+    return rays * (-level / (rays @ approach))[:, None]
+
+
+def _sample(frame: RgbdFrame, pixels: np.ndarray) -> np.ndarray:
+    """Depth (N,) at the nearest of ``pixels`` (N, 2), NaN outside the image."""
+    assert frame.depth is not None
+    x, y = np.rint(pixels).astype(int).T
+    inside = (x >= 0) & (y >= 0) & (x < frame.size[0]) & (y < frame.size[1])
+    depth = np.full(len(pixels), np.nan)
+    depth[inside] = frame.depth[y[inside], x[inside]]
+    return depth
+
+
+def surface_normal(frame: RgbdFrame, pixel: tuple[float, float],
+                   radius: float = 0.008) -> np.ndarray | None:
+    """
+    Unit normal (3,) towards the camera of the surface around ``pixel`` (x, y), or None.
+
+    Fitted to the points within ``radius`` metres of the one at the pixel.
+    """
+    assert frame.depth is not None and frame.intrinsics is not None
+    offsets = np.stack(np.meshgrid(np.arange(-12, 13), np.arange(-12, 13)), -1).reshape(-1, 2)
+    pixels = np.asarray(pixel) + offsets
+    depth = _sample(frame, pixels)
+    near = np.isfinite(depth) & (np.abs(offsets).max(axis=1) <= 3)
+    if near.sum() < 5:
+        return None
+    level = float(np.median(depth[near]))
+    points = frame.intrinsics.rays(pixels) * depth[:, None]
+    centre = frame.intrinsics.rays(np.asarray(pixel)) * level
+    distance = np.linalg.norm(points - centre, axis=1)
+    points = points[distance < max(radius, 2.5 * level / frame.intrinsics.fx)]
+    if len(points) < 6:
+        return None
+    normal = np.linalg.svd(points - points.mean(axis=0), full_matrices=False)[2][2]
+    return normal if normal @ centre < 0 else -normal
+
+
+def approach_vector(approach: str, direction: tuple[float, float, float], frame: RgbdFrame,
+                    rectangle: GraspRectangle, support: SupportPlane | None) -> np.ndarray:
+    """
+    Unit approach vector (3,) in the optical frame for one of :data:`APPROACHES`.
+
+    Raises :class:`GraspError` (NO_SUPPORT_PLANE, DEPTH_HOLE, INVALID_REQUEST).
+    """
+    if approach == 'optical_axis':
+        return np.array([0.0, 0.0, 1.0])
+    if approach == 'support_plane':
+        if support is None:
+            raise GraspError(Reason.NO_SUPPORT_PLANE)
+        return support.approach
+    if approach == 'surface_normal':
+        normal = surface_normal(frame, (rectangle.x, rectangle.y))
+        if normal is None:
+            raise GraspError(Reason.DEPTH_HOLE, 'no surface normal at the centre')
+        return -normal
+    if approach == 'direction':
+        vector = np.asarray(direction, np.float64)
+        length = float(np.linalg.norm(vector))
+        if vector.shape != (3,) or not np.isfinite(length) or length < 1e-6:
+            raise GraspError(Reason.INVALID_REQUEST, f'approach direction {direction}')
+        return vector / length
+    raise GraspError(Reason.INVALID_REQUEST,
+                     f'approach {approach!r}, expected one of {", ".join(APPROACHES)}')
+
+
+def rectangle_to_grasp(rectangle: GraspRectangle, frame: RgbdFrame, gripper: Gripper,
+                       approach: np.ndarray, support: SupportPlane | None = None) -> Grasp:
+    """
+    Turn a rectangle (pixels of ``frame``) into a :class:`Grasp` in its optical frame.
+
+    ``approach`` is a unit vector (3,). ``support``, where known, is what the finger tips must not
+    touch even where shadows hide it. Raises :class:`GraspError` with a reason named in
+    :class:`Reason` where depth does not allow a pose; the paper stops at the rectangle.
+    """
+    if frame.intrinsics is None:
+        raise GraspError(Reason.INVALID_INTRINSICS, 'a pose needs the camera matrix')
+    if frame.depth is None:
+        raise GraspError(Reason.NO_DEPTH, 'a pose needs a depth image')
+    width, height = frame.size
+    if not (-0.5 <= rectangle.x <= width - 0.5 and -0.5 <= rectangle.y <= height - 0.5):
+        raise GraspError(Reason.OUTSIDE_IMAGE, f'({rectangle.x:.1f}, {rectangle.y:.1f})')
+    intrinsics = frame.intrinsics
+    centre = np.array([rectangle.x, rectangle.y])
+    centre_ray = intrinsics.rays(centre)
+    if centre_ray @ approach < _MIN_COSINE * np.linalg.norm(centre_ray):
+        raise GraspError(Reason.GRAZING)
+
+    # A grid over the rectangle and over what the jaws cover beyond its ends. The scale for the
+    # margins comes from a first guess of the distance; only the borders of zones depend on it.
+    guess = _sample(frame, centre + _grid(8.0, 8.0, 9, 9) @ rectangle.axes)
+    if not np.isfinite(guess).any():
+        raise GraspError(Reason.DEPTH_HOLE, 'no depth at the centre')
+    pixels_per_metre = intrinsics.fx / float(np.nanmedian(guess))
+    jaw_end = rectangle.opening / 2 + gripper.finger_thickness * pixels_per_metre
+    local = _grid(jaw_end, rectangle.jaw / 2, 65, 11)
+    pixels = centre + local @ rectangle.axes
+    rays = intrinsics.rays(pixels)
+    depth = _sample(frame, pixels)
+    levels = -(rays @ approach) * depth
+
+    half_middle = min(MIDDLE * pixels_per_metre, rectangle.opening / 2)
+    middle = levels[np.abs(local[:, 0]) <= max(half_middle, 1.0)]
+    middle = middle[np.isfinite(middle)]
+    wanted = np.count_nonzero(np.abs(local[:, 0]) <= max(half_middle, 1.0))
+    if len(middle) < max(3, _MIN_VALID_SHARE * wanted):
+        raise GraspError(Reason.DEPTH_HOLE, f'{len(middle)} of {wanted} pixels between the jaws')
+    level = float(np.percentile(middle, _TOP_PERCENTILE))
+
+    ends = centre + np.array([[-0.5], [0.5]]) * rectangle.opening * rectangle.axes[0]
+    plates = centre + np.array([[-0.5], [0.5]]) * rectangle.jaw * rectangle.axes[1]
+    end_points = _on_plane(intrinsics.rays(ends), approach, level)
+    plate_points = _on_plane(intrinsics.rays(plates), approach, level)
+    opening = float(np.linalg.norm(end_points[1] - end_points[0]))
+    if opening > gripper.maximum_opening * _OPENING_SLACK:
+        raise GraspError(Reason.TOO_WIDE, f'{opening * 1e3:.0f} mm of '
+                                          f'{gripper.maximum_opening * 1e3:.0f} mm')
+    surface = end_points.mean(axis=0)
+
+    floor = _floor_level(local, levels, rectangle.opening / 2, level, surface, approach, support)
+    tips = max(level - gripper.finger_depth, floor + gripper.support_clearance)
+    # Half a quantization step of a structured-light camera: an object that thin is not seen.
+    if tips > level + 0.002:
+        raise GraspError(Reason.TOO_FLAT, f'{(level - floor) * 1e3:.0f} mm above the support')
+
+    normal = surface_normal(frame, (rectangle.x, rectangle.y))
+    return Grasp(
+        position=surface + approach * (level - tips),
+        rotation=grasp_axes(approach, end_points[1] - end_points[0]),
+        opening=min(opening, gripper.maximum_opening),
+        jaw_size=float(np.linalg.norm(plate_points[1] - plate_points[0])),
+        surface=surface,
+        normal=-approach if normal is None else normal)
+
+
+def _floor_level(local: np.ndarray, levels: np.ndarray, half_opening: float, level: float,
+                 surface: np.ndarray, approach: np.ndarray,
+                 support: SupportPlane | None) -> float:
+    """
+    Level of what lies lowest under the jaws.
+
+    Low percentile over both jaws: next to an object a camera sees its side wall rather than the
+    ground, on one side at least, and taking that for the ground would keep the fingers too high.
+    """
+    floors = []
+    for side in (-1, 1):
+        under = levels[local[:, 0] * side >= half_opening]
+        under = under[np.isfinite(under)]
+        if len(under) >= 3:
+            if float(np.median(under)) > level + _BLOCKED:
+                raise GraspError(Reason.JAWS_BLOCKED)
+            floors.append(under)
+    candidates = []
+    if floors:
+        candidates.append(float(np.percentile(np.concatenate(floors), _FLOOR_PERCENTILE)))
+    if support is not None:
+        # Level of the support straight below the surface point.
+        descent = support.height(surface) / max(float(-approach @ support.normal), _MIN_COSINE)
+        candidates.append(level - descent)
+    if not candidates:
+        # Nothing known below: the shadow of the object hides it. What is lowest in the rectangle
+        # is then the best lower bound there is.
+        candidates.append(float(np.nanmin(levels)))
+    return max(candidates)
+
+
+def _grid(half_width: float, half_height: float, columns: int, rows: int) -> np.ndarray:
+    """Points (columns * rows, 2) covering [-half_width, half_width] x [-half_height, ...]."""
+    u, v = np.meshgrid(np.linspace(-half_width, half_width, columns),
+                       np.linspace(-half_height, half_height, rows))
+    return np.stack([u.ravel(), v.ravel()], axis=1)
+
+
+def grasp_to_rectangle(grasp: Grasp, intrinsics: CameraIntrinsics) -> GraspRectangle:
+    """Project a grasp at its surface level: the inverse of :func:`rectangle_to_grasp`."""
+    half_opening = grasp.rotation[:, 1] * grasp.opening / 2
+    half_jaw = grasp.rotation[:, 2] * grasp.jaw_size / 2
+    ends = intrinsics.project(np.stack([grasp.surface - half_opening,
+                                        grasp.surface + half_opening]))
+    plates = intrinsics.project(np.stack([grasp.surface - half_jaw, grasp.surface + half_jaw]))
+    centre = ends.mean(axis=0)
+    along = ends[1] - ends[0]
+    return GraspRectangle(centre[0], centre[1], float(np.arctan2(along[1], along[0])),
+                          float(np.hypot(*along)), float(np.hypot(*(plates[1] - plates[0]))))
