@@ -1,0 +1,238 @@
+"""The detector: one RGB-D frame in, the best grasp and every stage's candidates out."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from .detection import Candidate, Detection
+from .grasp_pose import APPROACHES, Gripper, approach_vector, rectangle_to_grasp
+from .preprocessing import INPUT_SIZE, NetworkInput, View, preprocess
+from .reasons import GraspError, Reason
+from .rectangle import GraspRectangle
+from .rgbd import RgbdFrame
+from .stn import checkpoint
+from .stn.backbone import fold_batch_norm
+from .stn.multi_stage import MultiStageSTN, StageOutputs
+
+DEFAULT_MODEL = 'multi_stage_stn.safetensors'
+# A location that STN_crop itself does not believe in is no candidate.
+_MIN_LOCATION_SCORE = 1e-3
+_MIN_REGION = 32.0
+
+
+def default_weights() -> Path:
+    """Path of the weights that come with the package, installed or in the source tree."""
+    source = Path(__file__).resolve().parents[1] / 'models' / DEFAULT_MODEL
+    if source.exists():
+        return source
+    return Path(str(resources.files('grasp_stn_ros'))).parents[3] / 'share' / 'grasp_stn_ros' / \
+        'models' / DEFAULT_MODEL
+
+
+def cpu_has_bf16() -> bool:
+    """Tell whether this CPU multiplies bf16 matrices in hardware (AMX or AVX512-BF16)."""
+    capabilities = getattr(torch.backends.cpu, 'get_cpu_capability', lambda: '')()
+    if 'AVX512' not in str(capabilities):
+        return False
+    cpu = getattr(torch, 'cpu', None)
+    return any(getattr(cpu, name, lambda: False)()
+               for name in ('_is_amx_tile_supported', '_is_avx512_bf16_supported'))
+
+
+class GraspDetector:
+    """
+    Load a model once, then detect on frame after frame.
+
+    Not thread-safe: one thread at a time may call :meth:`detect`.
+    """
+
+    def __init__(self, weights: str | Path | MultiStageSTN = 'default', device: str = 'auto',
+                 threads: int = 0, candidates: int = 0, gripper: Gripper | None = None,
+                 approach: str = 'support_plane',
+                 approach_direction: tuple[float, float, float] = (0.0, 0.0, 1.0),
+                 precision: str = 'auto'):
+        """
+        Load ``weights`` ('default', a .safetensors path, or a network) onto ``device``.
+
+        ``device`` is 'auto' (CUDA where there is one), 'cpu', 'cuda' or 'cuda:N'; ``threads`` of
+        the CPU, 0 = leave as it is; ``candidates`` K, 0 = the model's; ``approach`` one of
+        :data:`grasp_pose.APPROACHES`; ``precision`` 'auto', 'fp32' or 'bf16'. Raises
+        :class:`checkpoint.CheckpointError` or ValueError.
+        """
+        if approach not in APPROACHES:
+            raise ValueError(f'approach {approach!r}, expected one of {", ".join(APPROACHES)}')
+        if precision not in ('auto', 'fp32', 'bf16'):
+            raise ValueError(f'precision {precision!r}, expected auto, fp32 or bf16')
+        if not 0 <= candidates <= 256:
+            raise ValueError(f'candidates must lie between 0 and 256, got {candidates}')
+        self.device = torch.device(_pick_device(device))
+        if isinstance(weights, MultiStageSTN):
+            model, self.model_name = weights, 'unnamed'
+        else:
+            path = default_weights() if str(weights) == 'default' else Path(weights)
+            model, _ = checkpoint.load(path)
+            self.model_name = path.stem
+        if threads > 0:
+            torch.set_num_threads(threads)
+        # Denormals make single operations up to a hundred times slower.
+        torch.set_flush_denormal(True)
+        self._model = fold_batch_norm(model.eval()).to(self.device,
+                                                       memory_format=torch.channels_last)
+        if precision == 'auto':
+            fast = self.device.type == 'cuda' or cpu_has_bf16()
+            precision = 'bf16' if fast else 'fp32'
+        self.precision = precision
+        self._candidates = candidates or model.config.candidates
+        self.gripper = gripper or Gripper()
+        self.approach = approach
+        self.approach_direction = approach_direction
+
+    def warm_up(self) -> None:
+        """Run the network once, so that the first real frame is not the slow one."""
+        channels = np.zeros((7, INPUT_SIZE, INPUT_SIZE), np.float32)
+        self._infer(channels)
+
+    def detect(self, frame: RgbdFrame, region: tuple[float, float, float, float] | None = None,
+               minimum_score: float = 0.0, need_pose: bool = True) -> Detection:
+        """
+        Find the best grasp in ``frame``.
+
+        ``region`` (x, y, width, height) in pixels is what the network looks at, as a whole; None
+        is the largest centred square. Without ``need_pose`` the best candidate is the one with
+        the best score, whether or not depth allows a pose. Where there is no grasp, the result
+        says why. Raises :class:`GraspError` only for a region that does not fit the image.
+        """
+        if region is not None:
+            view = View.of_region(*_checked_region(region, frame.size))
+        else:
+            view = View.square(frame.size)
+        clock = _Stopwatch()
+        try:
+            prepared = preprocess(frame, view)
+        except GraspError as error:
+            return Detection((), None, error.reason, str(error), {}, view.region)
+        clock.lap('preprocessing')
+        outputs = self._infer(prepared.channels)
+        clock.lap('network')
+        candidates = self._decode(outputs, prepared, region)
+        candidates = [self._with_pose(c, frame, prepared) for c in candidates]
+        clock.lap('grasp_pose')
+        best, reason, message = _choose(candidates, minimum_score, need_pose)
+        return Detection(tuple(candidates), best, reason, message, clock.milliseconds,
+                         view.region)
+
+    def _infer(self, channels: np.ndarray) -> dict[str, np.ndarray]:
+        """One forward pass of (7, S, S) float32 -> arrays without the batch axis."""
+        image = torch.from_numpy(channels)[None].contiguous(memory_format=torch.channels_last)
+        cuda = self.device.type == 'cuda'
+        if cuda:
+            image = image.pin_memory().to(self.device, non_blocking=True)
+        with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16,
+                                                    enabled=self.precision == 'bf16'):
+            outputs: StageOutputs = self._model(image, self._candidates)
+        # One tensor, so that there is one copy from the GPU and one synchronization.
+        packed = torch.cat([outputs.locations, outputs.location_logits[..., None],
+                            outputs.theta[..., None], outputs.rectangles,
+                            outputs.scores[..., None]], dim=-1)[0].float().cpu().numpy()
+        packed = packed.astype(np.float64)
+        return {'locations': packed[:, :2], 'location_logits': packed[:, 2],
+                'theta': packed[:, 3], 'rectangles': packed[:, 4:9], 'scores': packed[:, 9]}
+
+    def _decode(self, outputs: dict[str, np.ndarray], prepared: NetworkInput,
+                region: tuple[float, float, float, float] | None) -> list[Candidate]:
+        """View pixels -> image pixels; descending by score; without what is no candidate."""
+        inverse = prepared.view.inverse
+        location_scores = 1 / (1 + np.exp(-outputs['location_logits'].clip(-60, 60)))
+        candidates = []
+        for i in np.argsort(-outputs['scores'], kind='stable'):
+            rectangle = outputs['rectangles'][i]
+            if location_scores[i] < _MIN_LOCATION_SCORE or not np.isfinite(rectangle).all():
+                continue
+            fitted = GraspRectangle(*map(float, rectangle)).transformed(inverse)
+            if region is not None and not _inside(fitted, region):
+                continue
+            x, y = prepared.view.to_image(outputs['locations'][i])
+            # The view of a detection is never turned: theta is the same in the image.
+            candidates.append(Candidate((float(x), float(y)), float(location_scores[i]),
+                                        float(outputs['theta'][i]), fitted,
+                                        float(outputs['scores'][i])))
+        return candidates
+
+    def _with_pose(self, candidate: Candidate, frame: RgbdFrame,
+                   prepared: NetworkInput) -> Candidate:
+        """Add the grasp in space, or the reason why there is none."""
+        try:
+            if frame.intrinsics is None:
+                raise GraspError(Reason.INVALID_INTRINSICS)
+            if frame.depth is None:
+                raise GraspError(Reason.NO_DEPTH)
+            approach = approach_vector(self.approach, self.approach_direction, frame,
+                                       candidate.rectangle, prepared.support)
+            grasp = rectangle_to_grasp(candidate.rectangle, frame, self.gripper, approach,
+                                       prepared.support)
+        except GraspError as error:
+            return dataclasses.replace(candidate, reason=error.reason)
+        return dataclasses.replace(candidate, grasp=grasp)
+
+
+def _choose(candidates: list[Candidate], minimum_score: float,
+            need_pose: bool) -> tuple[Candidate | None, Reason, str]:
+    """Max pooling over what can be executed."""
+    good = [c for c in candidates if c.score >= minimum_score]
+    if not good:
+        best_score = candidates[0].score if candidates else 0.0
+        detail = f'best score {best_score:.2f}, minimum score {minimum_score:.2f}'
+        return None, Reason.NO_CANDIDATE, f'{Reason.NO_CANDIDATE.sentence} ({detail})'
+    for candidate in good:
+        if candidate.grasp is not None or not need_pose:
+            return candidate, Reason.OK, Reason.OK.sentence
+    reason = good[0].reason
+    return None, reason, f'{reason.sentence} (the best of {len(good)} candidates)'
+
+
+def _inside(rectangle: GraspRectangle, region: tuple[float, float, float, float]) -> bool:
+    """Centre inside the region: the view is square and shows more than a narrow region."""
+    x, y, width, height = region
+    return x - 0.5 <= rectangle.x <= x + width - 0.5 and y - 0.5 <= rectangle.y <= y + height - 0.5
+
+
+def _checked_region(region: tuple[float, float, float, float],
+                    image_size: tuple[int, int]) -> tuple[float, float, float, float]:
+    x, y, width, height = map(float, region)
+    fits = x >= 0 and y >= 0 and x + width <= image_size[0] and y + height <= image_size[1]
+    if not np.isfinite([x, y, width, height]).all() or not fits or min(width, height) < 1 \
+            or max(width, height) < _MIN_REGION:
+        raise GraspError(Reason.INVALID_REQUEST,
+                         f'region x={x:g} y={y:g} {width:g}x{height:g} in an image of '
+                         f'{image_size[0]}x{image_size[1]}, at least {_MIN_REGION:g} px long')
+    return x, y, width, height
+
+
+def _pick_device(device: str) -> str:
+    if device == 'auto':
+        return 'cuda' if torch.cuda.is_available() else 'cpu'
+    if device.startswith('cuda') and not torch.cuda.is_available():
+        raise ValueError(f'device {device!r} was asked for, but PyTorch finds no CUDA device; '
+                         'use auto or cpu')
+    if device != 'cpu' and not device.startswith('cuda'):
+        raise ValueError(f'device {device!r}, expected auto, cpu, cuda or cuda:N')
+    return device
+
+
+class _Stopwatch:
+    """Wall time per stage in milliseconds."""
+
+    def __init__(self) -> None:
+        self.milliseconds: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def lap(self, name: str) -> None:
+        now = time.perf_counter()
+        self.milliseconds[name] = (now - self._last) * 1e3
+        self._last = now

@@ -1,0 +1,272 @@
+"""
+From an RGB-D frame of any size to the network's input (7, 400, 400), with the exact inverse.
+
+The seven channels of the paper (section III-A): RGB, depth, three of surface normals.
+
+0-2  red, green, blue in [-1, 1]
+3    height above the support plane in units of 1/15 m, clipped to [-1.5, 3]; where no plane is
+     found, relative to the median depth instead
+4-6  surface normal, x right, y down, z towards the viewer, turned so that the support plane is
+     (0, 0, 1)
+
+What is not known is zero: colour outside the image, height and normal without depth. A hole gets
+a height filled in from its surroundings, but a normal of zero length, which marks it as filled.
+
+Depth enters relative to the support plane, because a network trained on absolute or
+median-relative depth fails on a tilted camera.
+
+Training and use share this code: an augmented image is the image of a virtual camera that is
+rolled, mirrored or moved, which is what a general :class:`View` describes.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from .reasons import GraspError, Reason
+from .rgbd import CameraIntrinsics, RgbdFrame
+from .support_plane import SupportPlane, fit_support_plane
+
+INPUT_SIZE = 400
+CHANNELS = 7
+HEIGHT_SCALE, HEIGHT_RANGE = 15.0, (-1.5, 3.0)
+# Sigma in view pixels of the smoothing before depth is differentiated.
+_NORMAL_SIGMA = 1.5
+# Only for images without a camera matrix: the focal length of common RGB-D cameras in units of
+# the image width. It scales the normals; no pose is computed from it.
+_DEFAULT_FOCAL_LENGTH = 0.82
+
+# Stored with the weights: a model is refused by a package that prepares its input differently.
+SIGNATURE = {
+    'version': 1, 'input_size': INPUT_SIZE,
+    'channels': ['red', 'green', 'blue', 'height', 'normal_x', 'normal_y', 'normal_z'],
+    'height_scale': HEIGHT_SCALE, 'height_range': list(HEIGHT_RANGE),
+    'normal_sigma': _NORMAL_SIGMA,
+}
+
+
+@dataclass(frozen=True)
+class View:
+    """
+    What the network sees of an image: a similarity, possibly mirrored, of pixel coordinates.
+
+    ``matrix`` (2, 3): view = matrix[:, :2] @ image + matrix[:, 2]; both sides are pixels with
+    integer coordinates at pixel centres. The view is ``size`` x ``size``.
+    """
+
+    matrix: np.ndarray
+    size: int = INPUT_SIZE
+
+    @classmethod
+    def of_region(cls, x: float, y: float, width: float, height: float,
+                  size: int = INPUT_SIZE) -> View:
+        """Show the region (x, y, width, height) of an image, centred in the view, as a whole."""
+        scale = size / max(width, height)
+        # The region's border is half a pixel outside its first and last pixel centre.
+        centre = np.array([x + width / 2 - 0.5, y + height / 2 - 0.5])
+        offset = (size - 1) / 2 - scale * centre
+        return cls(np.array([[scale, 0.0, offset[0]], [0.0, scale, offset[1]]]), size)
+
+    @classmethod
+    def square(cls, image_size: tuple[int, int], size: int = INPUT_SIZE) -> View:
+        """Show the largest centred square of an image (width, height)."""
+        side = min(image_size)
+        return cls.of_region((image_size[0] - side) / 2, (image_size[1] - side) / 2, side, side,
+                             size)
+
+    @classmethod
+    def similarity(cls, centre: tuple[float, float], scale: float, angle: float = 0.0,
+                   mirror: bool = False, size: int = INPUT_SIZE) -> View:
+        """Map ``centre`` to the middle of the view, mirrored in x, turned by ``angle`` rad."""
+        c, s = scale * math.cos(angle), scale * math.sin(angle)
+        linear = np.array([[c, -s], [s, c]])
+        if mirror:
+            linear = linear @ np.diag([-1.0, 1.0])
+        offset = np.full(2, (size - 1) / 2) - linear @ centre
+        return cls(np.concatenate([linear, offset[:, None]], axis=1), size)
+
+    @property
+    def scale(self) -> float:
+        """View pixels per image pixel."""
+        return math.sqrt(abs(float(np.linalg.det(self.matrix[:, :2]))))
+
+    @property
+    def inverse(self) -> np.ndarray:
+        """Matrix (2, 3) from view to image pixels."""
+        linear = np.linalg.inv(self.matrix[:, :2])
+        return np.concatenate([linear, -(linear @ self.matrix[:, 2:])], axis=1)
+
+    def to_view(self, points: np.ndarray) -> np.ndarray:
+        """Image pixels (..., 2) -> view pixels (..., 2)."""
+        return np.asarray(points) @ self.matrix[:, :2].T + self.matrix[:, 2]
+
+    def to_image(self, points: np.ndarray) -> np.ndarray:
+        """View pixels (..., 2) -> image pixels (..., 2)."""
+        inverse = self.inverse
+        return np.asarray(points) @ inverse[:, :2].T + inverse[:, 2]
+
+    @property
+    def region(self) -> tuple[float, float, float, float]:
+        """Bounding box (x, y, width, height) of the view in the image, borders included."""
+        edge = np.array([-0.5, self.size - 0.5])
+        corners = self.to_image(np.stack(np.meshgrid(edge, edge), axis=-1).reshape(-1, 2))
+        low, high = corners.min(axis=0), corners.max(axis=0)
+        return (float(low[0] + 0.5), float(low[1] + 0.5),
+                float(high[0] - low[0]), float(high[1] - low[1]))
+
+
+@dataclass(frozen=True)
+class NetworkInput:
+    """
+    The prepared image and what was learned on the way.
+
+    ``channels`` (7, S, S) float32; ``valid`` (S, S) bool where depth was measured; ``support``
+    in the coordinates of the real camera, or None.
+    """
+
+    channels: np.ndarray
+    valid: np.ndarray
+    view: View
+    support: SupportPlane | None
+
+
+def fill_holes(values: np.ndarray, valid: np.ndarray) -> np.ndarray:
+    """
+    Fill ``values`` (H, W) float32 where ``valid`` (H, W) is False, smoothly from the border.
+
+    Push-pull: average the known pixels down a pyramid until there are no holes, then hand the
+    averages back up. Known pixels keep their value; all False gives zeros.
+    """
+    if valid.all():
+        return values
+    weight = valid.astype(np.float32)
+    level = np.where(valid, values, np.float32(0))
+    pyramid = []
+    while weight.min() == 0 and min(level.shape) > 1:
+        pyramid.append((level, weight))
+        size = (max(1, (level.shape[1] + 1) // 2), max(1, (level.shape[0] + 1) // 2))
+        total = cv2.resize(level * weight, size, interpolation=cv2.INTER_AREA)
+        weight = cv2.resize(weight, size, interpolation=cv2.INTER_AREA)
+        level = total / np.maximum(weight, np.float32(1e-6))
+    for finer, finer_weight in reversed(pyramid):
+        size = (finer.shape[1], finer.shape[0])
+        coarse = cv2.resize(level, size, interpolation=cv2.INTER_LINEAR)
+        level = np.where(finer_weight > 0, finer, coarse)
+    return level
+
+
+def _virtual_camera(frame: RgbdFrame, view: View) -> CameraIntrinsics:
+    """
+    Intrinsics of the camera that would take the view itself.
+
+    Turning or mirroring the image is turning or mirroring the world around the optical axis.
+    """
+    if frame.intrinsics is None:
+        focal = _DEFAULT_FOCAL_LENGTH * frame.size[0]
+        principal = np.array([(frame.size[0] - 1) / 2, (frame.size[1] - 1) / 2])
+    else:
+        focal = math.sqrt(frame.intrinsics.fx * frame.intrinsics.fy)
+        principal = np.array([frame.intrinsics.cx, frame.intrinsics.cy])
+    centre = view.to_view(principal)
+    return CameraIntrinsics(focal * view.scale, focal * view.scale, centre[0], centre[1])
+
+
+def preprocess(frame: RgbdFrame, view: View | None = None, use_rgb: bool = True,
+               use_depth: bool = True) -> NetworkInput:
+    """
+    Prepare ``frame`` for the network; ``view`` defaults to the largest centred square.
+
+    ``use_rgb`` and ``use_depth`` leave a modality out (all its channels zero), in training and to
+    measure what it is worth. Raises :class:`GraspError` (NO_DEPTH) if nothing is left to see.
+    """
+    view = view or View.square(frame.size)
+    size = view.size
+    channels = np.zeros((CHANNELS, size, size), np.float32)
+    valid = np.zeros((size, size), bool)
+    support = None
+    if use_rgb:
+        channels[:3] = _colour_channels(frame.rgb, view)
+    if use_depth and frame.depth is not None:
+        depth = cv2.warpAffine(frame.depth, view.matrix, (size, size), flags=cv2.INTER_NEAREST,
+                               borderMode=cv2.BORDER_CONSTANT, borderValue=math.nan)
+        valid = np.isfinite(depth)
+        if valid.any():
+            camera = _virtual_camera(frame, view)
+            plane = fit_support_plane(depth, camera)
+            _depth_channels(depth, valid, camera, plane, channels[3:])
+            if plane is not None:
+                support = _to_real_camera(plane, view)
+    if not use_rgb and not valid.any():
+        raise GraspError(Reason.NO_DEPTH, 'neither colour nor depth to work with')
+    return NetworkInput(channels, valid, view, support)
+
+
+def _colour_channels(rgb: np.ndarray, view: View) -> np.ndarray:
+    """Warp (H, W, 3) uint8 into the view -> (3, S, S) float32 in [-1, 1], 0 outside the image."""
+    matrix = view.matrix
+    factor = int(1 / view.scale + 1e-6)
+    if factor >= 2:
+        # Bilinear sampling alone would skip pixels; area averaging by an integer factor first.
+        size = (math.ceil(rgb.shape[1] / factor), math.ceil(rgb.shape[0] / factor))
+        padded = cv2.copyMakeBorder(rgb, 0, size[1] * factor - rgb.shape[0], 0,
+                                    size[0] * factor - rgb.shape[1], cv2.BORDER_REPLICATE)
+        rgb = cv2.resize(padded, size, interpolation=cv2.INTER_AREA)
+        # Pixel centres: x_small = (x + 0.5) / factor - 0.5.
+        shift = matrix[:, :2] @ np.full(2, (factor - 1) / 2)
+        matrix = np.concatenate([matrix[:, :2] * factor, (matrix[:, 2] + shift)[:, None]], axis=1)
+    warped = cv2.warpAffine(rgb, matrix, (view.size, view.size), flags=cv2.INTER_LINEAR,
+                            borderMode=cv2.BORDER_CONSTANT, borderValue=(127, 127, 127))
+    colour = warped.transpose(2, 0, 1).astype(np.float32)
+    colour *= np.float32(1 / 127.5)
+    colour -= np.float32(1)
+    return colour
+
+
+def _depth_channels(depth: np.ndarray, valid: np.ndarray, camera: CameraIntrinsics,
+                    plane: SupportPlane | None, out: np.ndarray) -> None:
+    """Height and normals of ``depth`` (S, S), seen by the virtual ``camera`` -> out (4, S, S)."""
+    size = depth.shape[0]
+    if plane is None:
+        # No support: relative to the median depth of a plane parallel to the image.
+        plane = SupportPlane(np.array([0.0, 0.0, -1.0]), float(np.nanmedian(depth)), 0.0)
+    x = ((np.arange(size) - camera.cx) / camera.fx).astype(np.float32)[None, :]
+    y = ((np.arange(size) - camera.cy) / camera.fy).astype(np.float32)[:, None]
+    n = plane.normal.astype(np.float32)
+    # Height is linear in depth along a ray: h = (n . ray) z + offset.
+    slope = n[0] * x + n[1] * y + n[2]
+    height = fill_holes(slope * np.where(valid, depth, np.float32(0))
+                        + np.float32(plane.offset), valid)
+    np.clip(height * np.float32(HEIGHT_SCALE), *HEIGHT_RANGE, out=out[0])
+
+    smooth = cv2.GaussianBlur(height, (0, 0), _NORMAL_SIGMA)
+    # Grazing rays have no finite depth on the plane; far away is good enough for them.
+    slope = np.minimum(slope, np.float32(-0.05))
+    z = (smooth - np.float32(plane.offset)) / slope
+    z_u = cv2.Sobel(z, cv2.CV_32F, 1, 0, scale=0.125)
+    z_v = cv2.Sobel(z, cv2.CV_32F, 0, 1, scale=0.125)
+    focal = np.float32(camera.fx)
+    # Cross product of the derivatives of the point ray * z; the third axis is turned round, so
+    # that z points towards the viewer.
+    normal = np.stack([focal * z_u, focal * z_v, z + focal * (x * z_u + y * z_v)])
+    normal /= np.sqrt(np.einsum('cij,cij->ij', normal, normal)) + np.float32(1e-9)
+    up = plane.normal * [1.0, 1.0, -1.0]
+    out[1:] = np.einsum('ij,jkl->ikl', _rotation_to_z(up).astype(np.float32), normal)
+    out[1:] *= valid
+
+
+def _rotation_to_z(unit: np.ndarray) -> np.ndarray:
+    """Shortest rotation (3, 3) that takes ``unit`` (3,), with positive z, to (0, 0, 1)."""
+    x, y, z = unit
+    k = 1.0 / (1.0 + z)
+    return np.array([[1 - k * x * x, -k * x * y, -x], [-k * x * y, 1 - k * y * y, -y], [x, y, z]])
+
+
+def _to_real_camera(plane: SupportPlane, view: View) -> SupportPlane:
+    """Undo the view's turning and mirroring: virtual camera -> real optical frame."""
+    turn = view.matrix[:, :2] / view.scale
+    normal = np.concatenate([turn.T @ plane.normal[:2], plane.normal[2:]])
+    return SupportPlane(normal, plane.offset, plane.share)

@@ -1,0 +1,107 @@
+"""
+Weights on disk: safetensors with a JSON sidecar of the same name.
+
+The sidecar holds what the tensors do not: the network's configuration, how the input has to be
+prepared, the SHA-256 of the weights, and for people the data, the licence and the measured
+figures. Nothing that is loaded can execute code.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as dump_tensors
+
+from .. import preprocessing
+from .multi_stage import ModelConfig, MultiStageSTN
+
+FORMAT = 'grasp_stn_ros/1'
+
+
+class CheckpointError(ValueError):
+    """Weights that cannot be used; the message says why and what to do."""
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file that is either complete or not there, also after a crash."""
+    temporary = path.with_name(path.name + '.tmp')
+    with open(temporary, 'wb') as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def save(path: str | Path, model: MultiStageSTN, notes: dict[str, Any] | None = None) -> None:
+    """Write ``path`` (.safetensors) and its sidecar (.json); ``notes`` join the sidecar."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    tensors = {name: value.detach().cpu().contiguous()
+               for name, value in model.state_dict().items()}
+    content = dump_tensors(tensors)
+    sidecar = {'format': FORMAT, 'architecture': 'MultiStageSTN',
+               'config': model.config.to_dict(), 'preprocessing': preprocessing.SIGNATURE,
+               'sha256': hashlib.sha256(content).hexdigest(), **(notes or {})}
+    write_atomically(path, content)
+    write_atomically(path.with_suffix('.json'), (json.dumps(sidecar, indent=2) + '\n').encode())
+
+
+def read_sidecar(path: str | Path) -> dict[str, Any]:
+    """Read and check the sidecar of ``path`` (.safetensors); raises :class:`CheckpointError`."""
+    sidecar_path = Path(path).with_suffix('.json')
+    try:
+        sidecar = json.loads(sidecar_path.read_text())
+    except FileNotFoundError:
+        raise CheckpointError(f'{sidecar_path} is missing; the weights are of no use without it, '
+                              'copy both files') from None
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f'{sidecar_path} cannot be read: {error}') from None
+    if not isinstance(sidecar, dict) or sidecar.get('format') != FORMAT:
+        found = sidecar.get('format') if isinstance(sidecar, dict) else type(sidecar).__name__
+        raise CheckpointError(f'{sidecar_path} has format {found!r}, this version reads '
+                              f'{FORMAT!r}')
+    for key in ('config', 'preprocessing', 'sha256'):
+        if key not in sidecar:
+            raise CheckpointError(f'{sidecar_path} has no {key!r}')
+    return sidecar
+
+
+def load(path: str | Path) -> tuple[MultiStageSTN, dict[str, Any]]:
+    """Weights and sidecar -> network in evaluation mode, sidecar; all or :class:`CheckpointError`.
+
+    Checks the hash, that this package prepares the input as the weights expect, and that no
+    tensor is missing, left over, of another shape or not finite.
+    """
+    path = Path(path)
+    if path.suffix != '.safetensors':
+        raise CheckpointError(f'{path} is no .safetensors file; pickled weights are not loaded, '
+                              'since they can run code')
+    sidecar = read_sidecar(path)
+    if sidecar['preprocessing'] != preprocessing.SIGNATURE:
+        raise CheckpointError(f'{path} expects another preprocessing than this version has: '
+                              f'{sidecar["preprocessing"]} against {preprocessing.SIGNATURE}')
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise CheckpointError(f'{path} cannot be read: {error.strerror or error}') from None
+    digest = hashlib.sha256(content).hexdigest()
+    if digest != sidecar['sha256']:
+        raise CheckpointError(f'{path} is corrupt or does not belong to its sidecar: SHA-256 is '
+                              f'{digest[:12]}..., expected {str(sidecar["sha256"])[:12]}...')
+    try:
+        tensors = load_tensors(content)
+        model = MultiStageSTN(ModelConfig(**sidecar['config']))
+        model.load_state_dict(tensors, strict=True)
+    except (SafetensorError, TypeError, ValueError, RuntimeError) as error:
+        raise CheckpointError(f'{path} does not fit the network: {error}') from None
+    bad = [name for name, value in tensors.items() if not torch.isfinite(value).all()]
+    if bad:
+        raise CheckpointError(f'{path} has values that are not finite in {", ".join(bad)}')
+    return model.eval(), sidecar

@@ -1,0 +1,137 @@
+"""The multi-stage STN: four blocks, composed transforms, all candidates in view pixels."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from . import transformer
+from .backbone import ConvBlock, Trunk
+from .stages import GraspClassifier, STNCrop, STNRotation, STNScaleCrop
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """What is needed to build the network again from its weights."""
+
+    channels: int = 7
+    candidates: int = 4               # K of the paper; free at run time
+    features: int = 64                # channels of the trunk's output
+    width: float = 1.0
+    blocks: tuple[int, int, int] = (1, 2, 2)
+    context: float = 36.0             # half extent in pixels of the patches of stages 2 and 3
+    margin: tuple[float, float] = (14.0, 12.0)  # pixels around a rectangle for the classifier
+    patch: int = 16                   # samples of a patch of trunk features
+    fine_channels: int = 24           # of the patch from the image itself, sampled at 2 x patch
+
+    def __post_init__(self):
+        """Lists from JSON become tuples."""
+        object.__setattr__(self, 'blocks', tuple(self.blocks))
+        object.__setattr__(self, 'margin', tuple(self.margin))
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-serializable."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class StageOutputs:
+    """
+    Everything the network decided about a batch; coordinates in view pixels.
+
+    ``locations`` (B, K, 2) and ``location_logits`` (B, K) of STN_crop, ``theta`` (B, K) radians
+    of STN_rotation, ``rectangles`` (B, K, 5) of STN_scale,crop, ``score_logits`` (B, K, 2) of the
+    classifier.
+    """
+
+    locations: Tensor
+    location_logits: Tensor
+    theta: Tensor
+    rectangles: Tensor
+    score_logits: Tensor
+
+    @property
+    def scores(self) -> Tensor:
+        """Scores (B, K) in [0, 1]; 0 where STN_crop had no further location to propose."""
+        scores = torch.exp(GraspClassifier.log_score(self.score_logits))
+        return torch.where(self.location_logits > -1e3, scores, torch.zeros_like(scores))
+
+
+class MultiStageSTN(nn.Module):
+    """
+    Classification-based grasp detection with spatial transformers (Park & Chun 2018).
+
+    The blocks see trunk features, stages 3 and 4 also a fine patch of the image itself.
+    """
+
+    def __init__(self, config: ModelConfig | None = None):
+        """Build an untrained network."""
+        super().__init__()
+        self.config = config = config or ModelConfig()
+        self.trunk = Trunk(config.channels, config.features, config.width, config.blocks)
+        self.crop = STNCrop(config.features)
+        self.rotation = STNRotation(config.features)
+        self.fine = ConvBlock(config.channels, config.fine_channels, 3, 2)
+        self.scale_crop = STNScaleCrop(config.features + config.fine_channels)
+        self.classifier = GraspClassifier(config.features + config.fine_channels)
+
+    def _patches(self, features: Tensor, image: Tensor, pose: Tensor) -> Tensor:
+        """Trunk features and image at ``pose`` (B, N, 2, 3) -> (B * N, C, patch, patch)."""
+        size, view = self.config.patch, image.shape[-1]
+        coarse = transformer.sample(features, pose, size, view)
+        fine = self.fine(transformer.sample(image, pose, 2 * size, view))
+        return torch.cat([coarse, fine.to(coarse.dtype)], dim=1)
+
+    def angle_logits(self, features: Tensor, locations: Tensor, view_size: int) -> Tensor:
+        """STN_rotation at ``locations`` (B, N, 2) -> logits (B, N, BINS)."""
+        pose = transformer.place(locations, self.config.context)
+        patches = transformer.sample(features, pose, self.config.patch, view_size)
+        return self.rotation(patches).unflatten(0, locations.shape[:2])
+
+    def fit_parameters(self, features: Tensor, image: Tensor, locations: Tensor,
+                       theta: Tensor) -> Tensor:
+        """STN_scale,crop at ``locations`` (B, N, 2), ``theta`` (B, N) -> parameters (B, N, 5)."""
+        pose = self._rotated(locations, theta)
+        return self.scale_crop(self._patches(features, image, pose)).unflatten(0, theta.shape)
+
+    def _rotated(self, locations: Tensor, theta: Tensor) -> Tensor:
+        return transformer.rotate(transformer.place(locations, self.config.context), theta)
+
+    def fitted_rectangles(self, locations: Tensor, theta: Tensor, parameters: Tensor) -> Tensor:
+        """Compose the three transforms -> rectangles (B, N, 5) in view pixels."""
+        shift, extent, turn = STNScaleCrop.decode(parameters)
+        context = self.config.context
+        pose = transformer.fit(self._rotated(locations, theta), shift / context,
+                               torch.ones_like(shift))
+        # The last turn is around the fitted centre, hence after the shift.
+        pose = transformer.fit(transformer.rotate(pose, turn), torch.zeros_like(shift),
+                               extent / (2 * context))
+        return transformer.to_rectangles(pose)
+
+    def score_logits(self, features: Tensor, image: Tensor, rectangles: Tensor) -> Tensor:
+        """Grasp classifier on ``rectangles`` (B, N, 5) -> logits (B, N, 2)."""
+        margin = rectangles.new_tensor(self.config.margin)
+        pose = transformer.rotate_then_scale(rectangles[..., :2], rectangles[..., 2],
+                                             rectangles[..., 3:] / 2 + margin)
+        patches = self._patches(features, image, pose)
+        logits = self.classifier(patches, rectangles[..., 3:].flatten(0, 1))
+        return logits.unflatten(0, rectangles.shape[:2])
+
+    def forward(self, image: Tensor, candidates: int = 0) -> StageOutputs:
+        """
+        Image (B, 7, S, S) float32 as prepared by :mod:`preprocessing` -> all stages' results.
+
+        ``candidates`` overrides K.
+        """
+        features = self.trunk(image)
+        locations, location_logits = self.crop.propose(self.crop(features),
+                                                       candidates or self.config.candidates)
+        theta = self.rotation.decode(self.angle_logits(features, locations,
+                                                       image.shape[-1]))[..., 0]
+        parameters = self.fit_parameters(features, image, locations, theta)
+        rectangles = self.fitted_rectangles(locations, theta, parameters)
+        return StageOutputs(locations, location_logits, theta, rectangles,
+                            self.score_logits(features, image, rectangles))

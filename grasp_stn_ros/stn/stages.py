@@ -1,0 +1,189 @@
+"""
+The four blocks of the network, in the paper's words (section III).
+
+Each block but the last is the localization network of a spatial transformer; the transformer
+itself is in :mod:`transformer`, and :mod:`multi_stage` composes the blocks.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+
+from .backbone import ConvBlock, Trunk
+
+# Opening and jaw size in view pixels around which STN_scale,crop predicts: a 20 mm jaw and a
+# typical 40 mm opening seen from 0.85 m. Only the zero point of the logarithms.
+TYPICAL_OPENING, TYPICAL_JAW = 26.0, 11.0
+# Scale in pixels of the predicted shift.
+SHIFT_UNIT = 8.0
+
+
+class PatchNetwork(nn.Module):
+    """A small network from patches (N, inputs, 16, 16) to vectors (N, outputs)."""
+
+    def __init__(self, inputs: int, outputs: int, extra: int = 0):
+        """``extra`` numbers per patch join before the last hidden layer."""
+        super().__init__()
+        self.convolutions = nn.Sequential(ConvBlock(inputs, 64), ConvBlock(64, 96, 3, 2),
+                                          ConvBlock(96, 96, 3, 2))
+        self.hidden = nn.Linear(96 * 16 + extra, 128)
+        self.output = nn.Linear(128, outputs)
+
+    def forward(self, patches: Tensor, extra: Tensor | None = None) -> Tensor:
+        """Patches (N, inputs, 16, 16), extra (N, E) -> (N, outputs) float32."""
+        x = self.convolutions(patches).flatten(1)
+        if extra is not None:
+            x = torch.cat([x, extra.to(x.dtype)], dim=1)
+        return self.output(F.relu(self.hidden(x))).float()
+
+
+class STNCrop(nn.Module):
+    """
+    Propose K locations.
+
+    The paper regresses 2 K coordinates. Here a map of stride 4 says how likely a grasp is centred
+    in each cell and where in it; the K strongest local maxima are the locations, so that K is free
+    at run time and the order of the labels does not matter.
+    """
+
+    def __init__(self, channels: int):
+        """Features of ``channels`` at the stride of the trunk."""
+        super().__init__()
+        self.features = ConvBlock(channels, 48)
+        self.output = nn.Conv2d(48, 3, 1)
+        nn.init.constant_(self.output.bias[:1], -3.0)  # grasps are rare
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Features (B, C, h, w) -> logit and offset in cells (B, 3, h, w) float32."""
+        return self.output(self.features(features)).float()
+
+    @staticmethod
+    def propose(maps: Tensor, count: int, window: int = 5) -> tuple[Tensor, Tensor]:
+        """
+        Maps (B, 3, h, w) -> the ``count`` strongest peaks.
+
+        Returns locations (B, K, 2) in view pixels, differentiable in the offsets, and logits
+        (B, K). Where there are fewer peaks, the logits of the rest are -1e4.
+        """
+        logits = maps[:, 0]
+        strongest = F.max_pool2d(logits[:, None], window, 1, window // 2)[:, 0]
+        peaks = torch.where(logits >= strongest, logits, torch.full_like(logits, -1e4))
+        values, index = peaks.flatten(1).topk(count, dim=1)
+        offsets = maps[:, 1:].flatten(2).gather(2, index[:, None].expand(-1, 2, -1))
+        width = logits.shape[-1]
+        cells = torch.stack([index % width, torch.div(index, width, rounding_mode='floor')], 1)
+        locations = cells_to_pixels(cells + offsets.clamp(-1.5, 1.5))
+        return locations.transpose(1, 2), values
+
+
+def cells_to_pixels(cells: Tensor) -> Tensor:
+    """Feature cells (cell centres at integers) -> view pixels (pixel centres at integers)."""
+    return (cells + 0.5) * Trunk.STRIDE - 0.5
+
+
+class STNRotation(nn.Module):
+    """
+    Give each location an angle.
+
+    One logit per bin of 10 degrees, several of which may be right (a ball has no wrong angle);
+    around the best bin, the mean direction in the double angle, where theta and theta + pi are
+    the same.
+    """
+
+    BINS = 18
+
+    def __init__(self, channels: int):
+        """Patches of trunk features with ``channels``."""
+        super().__init__()
+        self.network = PatchNetwork(channels, self.BINS)
+
+    @classmethod
+    def bin_angles(cls, like: Tensor) -> Tensor:
+        """Centre angle (BINS,) of each bin in radians, on the device of ``like``."""
+        return torch.arange(cls.BINS, device=like.device) * (math.pi / cls.BINS)
+
+    def forward(self, patches: Tensor) -> Tensor:
+        """Upright patches (N, C, 16, 16) -> logits (N, BINS)."""
+        return self.network(patches)
+
+    @classmethod
+    def decode(cls, logits: Tensor, angles: int = 1) -> Tensor:
+        """Logits (..., BINS) -> the ``angles`` best, distinct angles (..., angles) in radians."""
+        weights = torch.sigmoid(logits)
+        bins = torch.arange(cls.BINS, device=logits.device)
+        double = 2 * cls.bin_angles(logits)
+        result = []
+        for _ in range(angles):
+            best = weights.argmax(-1, keepdim=True)
+            distance = ((bins - best + cls.BINS // 2) % cls.BINS - cls.BINS // 2).abs()
+            near = weights * (distance <= 1) + 1e-6 * (distance == 0)
+            result.append(torch.atan2((near * torch.sin(double)).sum(-1),
+                                      (near * torch.cos(double)).sum(-1)) / 2)
+            weights = weights * (distance > 2)
+        return torch.stack(result, -1)
+
+
+class STNScaleCrop(nn.Module):
+    """Fit each rotated patch: shift (dx, dy), opening, jaw size, and a last turn of the angle."""
+
+    TURN_UNIT = 0.3  # radians
+
+    def __init__(self, channels: int):
+        """Patches with ``channels``."""
+        super().__init__()
+        self.network = PatchNetwork(channels, 5)
+
+    def forward(self, patches: Tensor) -> Tensor:
+        """Rotated patches (N, C, 16, 16) -> parameters (N, 5): dx, dy, opening, jaw, turn."""
+        return self.network(patches)
+
+    @classmethod
+    def encode(cls, location: Tensor, theta: Tensor, target: Tensor) -> Tensor:
+        """Parameters (..., 5) that take (location, theta) to ``target`` rectangles (..., 5)."""
+        delta = target[..., :2] - location
+        c, s = torch.cos(theta), torch.sin(theta)
+        turn = torch.remainder(target[..., 2] - theta + math.pi / 2, math.pi) - math.pi / 2
+        return torch.stack([(c * delta[..., 0] + s * delta[..., 1]) / SHIFT_UNIT,
+                            (c * delta[..., 1] - s * delta[..., 0]) / SHIFT_UNIT,
+                            torch.log(target[..., 3] / TYPICAL_OPENING),
+                            torch.log(target[..., 4] / TYPICAL_JAW),
+                            turn / cls.TURN_UNIT], -1)
+
+    @classmethod
+    def decode(cls, parameters: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Parameters (..., 5) -> shift (..., 2) px, extent (..., 2) px, turn (...) rad."""
+        extent = torch.exp(parameters[..., 2:4].clamp(-2, 2))
+        typical = extent.new_tensor([TYPICAL_OPENING, TYPICAL_JAW])
+        return parameters[..., :2] * SHIFT_UNIT, extent * typical, parameters[..., 4] * \
+            cls.TURN_UNIT
+
+
+class GraspClassifier(nn.Module):
+    """
+    Score each fitted patch.
+
+    Two logits: does the rectangle fit a grasp (*match*), and does the grasp lift the object under
+    unknown friction (*lift*). The score is the product of both probabilities. The extent of the
+    rectangle joins the patch, whose resampling hides it.
+    """
+
+    EXTRA = 2
+
+    def __init__(self, channels: int):
+        """Patches with ``channels``."""
+        super().__init__()
+        self.network = PatchNetwork(channels, 2, self.EXTRA)
+
+    def forward(self, patches: Tensor, extent: Tensor) -> Tensor:
+        """Patches (N, C, 16, 16), extents (N, 2) in pixels -> logits (N, 2): match, lift."""
+        typical = extent.new_tensor([TYPICAL_OPENING, TYPICAL_JAW])
+        return self.network(patches, extent / typical - 1.0)
+
+    @staticmethod
+    def log_score(logits: Tensor) -> Tensor:
+        """Logits (..., 2) -> log of the score (...)."""
+        return F.logsigmoid(logits).sum(-1)
