@@ -28,7 +28,7 @@ def _finite_range(image):
     return (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
 
 
-def cvtColorForDisplay(  # noqa: N802 (the original's name)
+def cvtColorForDisplay(
         source, encoding_in, encoding_out, do_dynamic_scaling=False, min_image_value=0.0,
         max_image_value=0.0, colormap=-1):
     """
@@ -62,7 +62,7 @@ def cvtColorForDisplay(  # noqa: N802 (the original's name)
     if parse(encoding_in).channels != 1:
         raise RuntimeError('only images of one channel can be stretched')
     finite = np.isfinite(source)
-    stretched = (np.where(finite, source, low).astype(np.float64) - low) * (255 / (high - low))
+    stretched = (np.where(finite, source, low).astype(np.float64) - low) * 255 / (high - low)
     grey = np.rint(np.clip(stretched, 0, 255)).astype(np.uint8)
     if colormap == -1:
         return cvtColor2(grey, 'mono8', encoding_out)

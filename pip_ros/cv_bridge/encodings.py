@@ -73,7 +73,7 @@ def parse(encoding):
     return Encoding(None, match[1], channels)
 
 
-def getCvType(encoding):  # noqa: N802 (the original's name)
+def getCvType(encoding):
     """Return OpenCV's number for the type of an encoding's pixels, such as ``cv2.CV_8UC3``."""
     return parse(encoding).cv_type
 
@@ -121,7 +121,7 @@ def _change_depth(image, dtype):
     return np.clip(image, limits.min, limits.max).astype(dtype)
 
 
-def cvtColor2(image, encoding_in, encoding_out):  # noqa: N802
+def cvtColor2(image, encoding_in, encoding_out):
     """
     Return a copy of ``image``, converted from one encoding to the other.
 

@@ -59,17 +59,17 @@ class SimpleFilter:
         self.callbacks = {}
         self._connections = itertools.count()
 
-    def registerCallback(self, cb, *args):  # noqa: N802 (the original's name)
+    def registerCallback(self, cb, *args):
         """Call ``cb(*messages, *args)`` on every output; return the number of the connection."""
         connection = next(self._connections)
         self.callbacks[connection] = (cb, args)
         return connection
 
-    def unregisterCallback(self, conn):  # noqa: N802
+    def unregisterCallback(self, conn):
         """Forget the connection that ``registerCallback`` returned; unknown ones are ignored."""
         self.callbacks.pop(conn, None)
 
-    def signalMessage(self, *msg):  # noqa: N802
+    def signalMessage(self, *msg):
         """Hand the messages to every callback, in the order of registration."""
         # A copy: a callback may register or unregister callbacks.
         for cb, args in list(self.callbacks.values()):
@@ -96,7 +96,7 @@ class Subscriber(SimpleFilter):
         """Pass on one received message."""
         self.signalMessage(msg)
 
-    def getTopic(self):  # noqa: N802
+    def getTopic(self):
         """Return the topic as it was given."""
         return self.topic
 
@@ -124,7 +124,7 @@ class Cache(SimpleFilter):
         self._lock = threading.Lock()
         self.connectInput(f)
 
-    def connectInput(self, f):  # noqa: N802
+    def connectInput(self, f):
         """Take the output of filter ``f`` as input."""
         self.incoming_connection = f.registerCallback(self.add)
 
@@ -150,33 +150,33 @@ class Cache(SimpleFilter):
         with self._lock:
             return list(zip(self.cache_msgs, self.cache_times))
 
-    def getInterval(self, from_stamp, to_stamp):  # noqa: N802
+    def getInterval(self, from_stamp, to_stamp):
         """Return the messages with ``from_stamp <= stamp <= to_stamp``."""
         assert from_stamp <= to_stamp
         return [msg for msg, stamp in self._content() if from_stamp <= stamp <= to_stamp]
 
-    def getElemAfterTime(self, stamp):  # noqa: N802
+    def getElemAfterTime(self, stamp):
         """Return the first message at or after ``stamp``, or None."""
         return next((msg for msg, time in self._content() if time >= stamp), None)
 
-    def getElemBeforeTime(self, stamp):  # noqa: N802
+    def getElemBeforeTime(self, stamp):
         """Return the last message at or before ``stamp``, or None."""
         return next((msg for msg, time in reversed(self._content()) if time <= stamp), None)
 
-    def getLatestTime(self):  # noqa: N802
+    def getLatestTime(self):
         """Return the stamp of the last message, or None."""
         content = self._content()
         return content[-1][1] if content else None
 
     #: The original's older spelling, the only one in Jazzy.
-    getLastestTime = getLatestTime  # noqa: N815
+    getLastestTime = getLatestTime
 
-    def getOldestTime(self):  # noqa: N802
+    def getOldestTime(self):
         """Return the stamp of the first message, or None."""
         content = self._content()
         return content[0][1] if content else None
 
-    def getLast(self):  # noqa: N802
+    def getLast(self):
         """Return the message with the latest time, or None."""
         latest = self.getLatestTime()
         return None if latest is None else self.getElemAfterTime(latest)
@@ -199,7 +199,7 @@ class TimeSynchronizer(SimpleFilter):
         self.lock = threading.RLock()
         self.connectInput(fs)
 
-    def connectInput(self, fs):  # noqa: N802
+    def connectInput(self, fs):
         """Take the outputs of the filters ``fs`` as inputs, in this order."""
         self.queues = [{} for _ in fs]
         self.input_connections = [
