@@ -1,0 +1,236 @@
+"""
+ROS messages <-> numpy: the one place that knows encodings, byte order, padding and units.
+
+The unit of depth comes from the encoding and nothing else: ``16UC1`` is millimetres with 0 for
+holes (REP-118), ``32FC1`` is metres with NaN for holes (REP-117). Whatever a message holds, the
+functions that read it either return or raise :class:`GraspError`; nothing else.
+"""
+
+from __future__ import annotations
+
+import array
+from collections.abc import Iterable
+
+import cv2
+import numpy as np
+from geometry_msgs.msg import Point, Pose, PoseStamped, Quaternion
+from grasp_stn_interfaces.msg import Grasp as GraspMessage
+from grasp_stn_interfaces.msg import GraspCandidate, GraspRectangle, GraspStages
+from sensor_msgs.msg import CameraInfo, Image, RegionOfInterest
+from std_msgs.msg import Header
+
+from ..detection import Candidate, Detection, Grasp
+from ..reasons import GraspError, Reason
+from ..rgbd import CameraIntrinsics, RgbdFrame, clean_depth, depth_from_millimetres
+
+# Encoding -> channels and the OpenCV conversion to RGB (None: is RGB).
+_COLOR = {
+    'rgb8': (3, None),
+    'bgr8': (3, cv2.COLOR_BGR2RGB),
+    'rgba8': (4, cv2.COLOR_RGBA2RGB),
+    'bgra8': (4, cv2.COLOR_BGRA2RGB),
+    'mono8': (1, cv2.COLOR_GRAY2RGB),
+}
+_DEPTH = {'16UC1': 'u2', '32FC1': 'f4'}
+_HINTS = {
+    'mono16': 'mono16 has no unit; let the driver publish 16UC1 (millimetres)',
+    '8UC3': '8UC3 does not say the order of the channels; let the driver publish rgb8 or bgr8',
+    '8UC4': '8UC4 does not say the order of the channels; let the driver publish rgba8 or bgra8',
+    '8UC1': '8UC1 has no meaning as a colour image; let the driver publish mono8',
+}
+
+
+def _view(image: Image, dtype: str, channels: int, reason: Reason) -> np.ndarray:
+    """Return the pixels of ``image`` without a copy: (H, W) or (H, W, channels)."""
+    item = np.dtype(dtype).itemsize
+    width, height, step = image.width, image.height, image.step
+    row = width * channels * item
+    if width == 0 or height == 0:
+        raise GraspError(reason, f'{image.encoding} of size {width}x{height}')
+    if step < row:
+        raise GraspError(reason, f'step is {step} bytes, but {width} pixels of {image.encoding} '
+                                 f'are {row}')
+    # The padding behind the last row may be missing.
+    needed = (height - 1) * step + row
+    if len(image.data) < needed:
+        raise GraspError(reason, f'{len(image.data)} bytes of data, but {width}x{height} '
+                                 f'{image.encoding} with step {step} are {needed}')
+    shape, strides = (height, width), (step, channels * item)
+    if channels > 1:
+        shape, strides = (*shape, channels), (*strides, item)
+    flat = np.frombuffer(image.data, np.uint8)
+    return np.ndarray(shape, np.dtype(dtype), flat, 0, strides)
+
+
+def rgb_from_message(image: Image) -> np.ndarray:
+    """Colour image -> (H, W, 3) uint8 RGB; a read-only view of the message where it is rgb8."""
+    if image.encoding not in _COLOR:
+        hint = _HINTS.get(image.encoding, f'encoding is {image.encoding!r}')
+        raise GraspError(Reason.INVALID_IMAGE, hint)
+    channels, conversion = _COLOR[image.encoding]
+    pixels = _view(image, 'u1', channels, Reason.INVALID_IMAGE)
+    if conversion is None:
+        pixels = pixels.view()
+        pixels.flags.writeable = False
+        return pixels
+    return cv2.cvtColor(np.ascontiguousarray(pixels), conversion)
+
+
+def depth_from_message(image: Image) -> np.ndarray:
+    """Depth image -> (H, W) float32 metres, NaN for holes; either byte order."""
+    if image.encoding not in _DEPTH:
+        hint = _HINTS.get(image.encoding, f'encoding is {image.encoding!r}')
+        raise GraspError(Reason.INVALID_DEPTH, hint)
+    order = '>' if image.is_bigendian else '<'
+    pixels = _view(image, order + _DEPTH[image.encoding], 1, Reason.INVALID_DEPTH)
+    if image.encoding == '16UC1':
+        return depth_from_millimetres(pixels)
+    return clean_depth(pixels)
+
+
+def intrinsics_from_message(info: CameraInfo, size: tuple[int, int],
+                            matrix: str = 'K') -> CameraIntrinsics:
+    """
+    camera_info -> intrinsics of an image of ``size`` (width, height).
+
+    ``matrix`` is 'K' for raw images and 'P' for rectified ones. Binning and region of interest,
+    which camera_info states relative to the full sensor, are applied. Distortion is not: see
+    :func:`is_distorted`.
+    """
+    binning_x, binning_y = max(info.binning_x, 1), max(info.binning_y, 1)
+    roi = info.roi
+    full = roi.width == 0 and roi.height == 0
+    width = (info.width if full else roi.width) // binning_x
+    height = (info.height if full else roi.height) // binning_y
+    if (width, height) != tuple(size):
+        raise GraspError(Reason.SIZE_MISMATCH, f'camera_info is for {width}x{height}, '
+                                               f'the image is {size[0]}x{size[1]}')
+    values = (info.p[0], info.p[5], info.p[2], info.p[6]) if matrix == 'P' else (
+        info.k[0], info.k[4], info.k[2], info.k[5])
+    fx, fy, cx, cy = map(float, values)
+    if fx == 0 and fy == 0:
+        raise GraspError(Reason.INVALID_INTRINSICS, f'{matrix} is zero: uncalibrated')
+    # Integer coordinates are pixel centres, so borders are at -0.5 before and after binning.
+    offset_x, offset_y = (0, 0) if full else (roi.x_offset, roi.y_offset)
+    return CameraIntrinsics(fx / binning_x, fy / binning_y,
+                            (cx - offset_x + 0.5) / binning_x - 0.5,
+                            (cy - offset_y + 0.5) / binning_y - 0.5)
+
+
+def is_distorted(info: CameraInfo) -> bool:
+    """Whether the lens displaces pixels, so that K alone misplaces them."""
+    return any(abs(d) > 1e-6 for d in info.d)
+
+
+def frame_from_messages(color: Image, depth: Image, info: CameraInfo,
+                        matrix: str = 'K') -> RgbdFrame:
+    """Return a synchronized triple as one checked frame; raises :class:`GraspError`."""
+    rgb = rgb_from_message(color)
+    size = (color.width, color.height)
+    if (depth.width, depth.height) != size:
+        raise GraspError(Reason.SIZE_MISMATCH, f'colour {size[0]}x{size[1]}, '
+                                               f'depth {depth.width}x{depth.height}')
+    return RgbdFrame(rgb, depth_from_message(depth),
+                     intrinsics_from_message(info, size, matrix))
+
+
+def region_from_message(region: RegionOfInterest) -> tuple[int, int, int, int] | None:
+    """Return (x, y, width, height) in pixels, or None for all zeros; raises on an empty one."""
+    box = (region.x_offset, region.y_offset, region.width, region.height)
+    if not any(box):
+        return None
+    if region.width == 0 or region.height == 0:
+        raise GraspError(Reason.INVALID_REQUEST, f'the region of interest is empty: x, y, width, '
+                                                 f'height = {box}')
+    return box
+
+
+def image_message(pixels: np.ndarray, encoding: str, header: Header) -> Image:
+    """(H, W) or (H, W, C) array -> Image; the array has the type of the encoding."""
+    pixels = np.ascontiguousarray(pixels)
+    message = Image(header=header, height=pixels.shape[0], width=pixels.shape[1],
+                    encoding=encoding, is_bigendian=0, step=pixels.strides[0])
+    # Assigning an array('B') skips a check of every byte that bytes or a list would pay for.
+    message.data = array.array('B', pixels.tobytes())
+    return message
+
+
+def depth_message(depth: np.ndarray, encoding: str, header: Header) -> Image:
+    """(H, W) float32 metres with NaN -> Image in ``16UC1`` (0 = hole) or ``32FC1``."""
+    if encoding == '32FC1':
+        return image_message(depth.astype('<f4'), encoding, header)
+    if encoding != '16UC1':
+        raise ValueError(f'depth encoding {encoding!r}, expected 16UC1 or 32FC1')
+    millimetres = np.nan_to_num(np.rint(depth * 1e3), nan=0.0, posinf=0.0, neginf=0.0)
+    # What does not fit is a hole, not a wall at 65 m.
+    millimetres[(millimetres < 0) | (millimetres > 65535)] = 0
+    return image_message(millimetres.astype('<u2'), encoding, header)
+
+
+def camera_info_message(intrinsics: CameraIntrinsics, size: tuple[int, int],
+                        header: Header) -> CameraInfo:
+    """Return the camera_info of an ideal pinhole camera: no distortion, K equal to P."""
+    fx, fy, cx, cy = intrinsics.fx, intrinsics.fy, intrinsics.cx, intrinsics.cy
+    return CameraInfo(header=header, width=size[0], height=size[1],
+                      distortion_model='plumb_bob', d=[0.0] * 5,
+                      k=[fx, 0.0, cx, 0.0, fy, cy, 0.0, 0.0, 1.0],
+                      r=[1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0],
+                      p=[fx, 0.0, cx, 0.0, 0.0, fy, cy, 0.0, 0.0, 0.0, 1.0, 0.0])
+
+
+def pose_message(grasp: Grasp) -> Pose:
+    """Return the pose between the finger tips; axes as in :class:`~..detection.Grasp`."""
+    x, y, z, w = grasp.quaternion
+    return Pose(position=Point(**dict(zip('xyz', map(float, grasp.position), strict=True))),
+                orientation=Quaternion(x=x, y=y, z=z, w=w))
+
+
+def pose_stamped_message(grasp: Grasp, header: Header) -> PoseStamped:
+    """Return the pose with the image's stamp and frame."""
+    return PoseStamped(header=header, pose=pose_message(grasp))
+
+
+def rectangle_message(candidate: Candidate) -> GraspRectangle:
+    """Return the candidate's rectangle in pixels of the colour image."""
+    r = candidate.rectangle
+    return GraspRectangle(x=float(r.x), y=float(r.y), theta=float(r.theta),
+                          opening=float(r.opening), jaw=float(r.jaw))
+
+
+def grasp_message(candidate: Candidate, header: Header) -> GraspMessage:
+    """Return an executable candidate (one with a grasp) as a message."""
+    grasp = candidate.grasp
+    if grasp is None:
+        raise ValueError('the candidate has no grasp')
+    return GraspMessage(header=header, pose=pose_message(grasp), opening=float(grasp.opening),
+                        jaw_size=float(grasp.jaw_size), score=float(candidate.score),
+                        rectangle=rectangle_message(candidate))
+
+
+def _candidate_message(candidate: Candidate) -> GraspCandidate:
+    message = GraspCandidate(
+        x=float(candidate.location[0]), y=float(candidate.location[1]),
+        location_score=float(candidate.location_score), theta=float(candidate.theta),
+        rectangle=rectangle_message(candidate), score=float(candidate.score),
+        reason=int(candidate.reason))
+    if candidate.grasp is not None:
+        message.pose = pose_message(candidate.grasp)
+        message.opening = float(candidate.grasp.opening)
+        message.jaw_size = float(candidate.grasp.jaw_size)
+    return message
+
+
+def stages_message(detection: Detection, header: Header) -> GraspStages:
+    """Return everything that the network considered, stage by stage."""
+    # By identity: two candidates may be equal, and only one of them is the best.
+    best = next((i for i, c in enumerate(detection.candidates) if c is detection.best), -1)
+    return GraspStages(
+        header=header, candidates=[_candidate_message(c) for c in detection.candidates],
+        best=best, reason=int(detection.reason), message=detection.message,
+        stage_names=list(detection.milliseconds),
+        stage_milliseconds=[float(t) for t in detection.milliseconds.values()])
+
+
+def grasp_messages(candidates: Iterable[Candidate], header: Header) -> list[GraspMessage]:
+    """Return executable candidates as messages, in the same order."""
+    return [grasp_message(c, header) for c in candidates]

@@ -1,0 +1,436 @@
+"""
+The node: images in, grasps out. A shell around :class:`PairInput` and :class:`GraspDetector`.
+
+Three kinds of threads meet here, under the condition of the input:
+
+* the executor's subscription callback stores the newest pair and notifies;
+* the one inference thread takes the newest pair, decodes, detects and publishes; it alone calls
+  the detector;
+* each call of ``~/detect_grasp`` occupies an executor thread, which waits until the inference
+  thread has an answer or its deadline has passed, whichever comes first.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from concurrent.futures import Future, InvalidStateError
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import cv_bridge
+import rclpy
+from geometry_msgs.msg import PoseStamped
+from grasp_stn_interfaces.msg import GraspStages
+from grasp_stn_interfaces.srv import DetectGrasp
+from rclpy.callback_groups import ReentrantCallbackGroup
+from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
+from rclpy.node import Node
+from rclpy.qos import QoSProfile
+from rclpy.signals import SignalHandlerOptions
+from sensor_msgs.msg import Image
+from std_msgs.msg import Header
+from visualization_msgs.msg import MarkerArray
+
+from ..detection import Candidate, Detection
+from ..grasp_pose import Gripper
+from ..reasons import GraspError, Reason
+from ..rgbd import RgbdFrame
+from . import conversions, parameters
+from .diagnostics import Diagnostics
+from .inputs import Pair, PairInput
+from .markers import MarkerBuilder
+
+# Requests that may wait at the same time; each occupies a thread of the executor.
+MAXIMUM_REQUESTS = 16
+_LONGEST_TIMEOUT = 600.0
+
+Region = tuple[int, int, int, int]
+
+
+def gripper_from(values: dict[str, Any]) -> Gripper:
+    """Return the gripper that the parameters describe."""
+    prefix = 'gripper.'
+    return Gripper(**{name.removeprefix(prefix): value for name, value in values.items()
+                      if name.startswith(prefix)})
+
+
+def default_detector(values: dict[str, Any]):
+    """Create the detector that the parameters describe; loads the weights."""
+    from ..detector import GraspDetector  # PyTorch takes seconds to import
+    return GraspDetector(weights=values['model'], device=values['device'],
+                         threads=values['threads'], candidates=values['candidates'],
+                         gripper=gripper_from(values), approach=values['approach'],
+                         approach_direction=tuple(values['approach_direction']))
+
+
+@dataclass
+class Ticket:
+    """One request on its way; :attr:`answer` gets (detection, header) or a GraspError."""
+
+    region: Region | None
+    minimum_score: float
+    deadline: float        # time.monotonic()
+    after: int             # nanoseconds of the node's clock: a pair must be taken later
+    pairs_before: int
+    too_early: int = 0     # pairs that came after the request but were taken before it
+    stale: int = 0         # pairs that were refused for their age
+    started: bool = False
+    answer: Future = field(default_factory=Future)
+
+
+class GraspNode(Node):
+    """Detects grasps in synchronized RGB-D images, continuously or on demand."""
+
+    def __init__(self, detector_factory: Callable[[dict[str, Any]], Any] = default_detector,
+                 **node_arguments):
+        """Load the model, then subscribe; raises ValueError on a bad parameter."""
+        super().__init__('grasp_node', **node_arguments)
+        parameters.declare(self)
+        self._values = parameters.values(self)
+        self.add_on_set_parameters_callback(parameters.validate)
+        self.add_post_set_parameters_callback(self._apply_parameters)
+
+        self._detector = detector_factory(self._values)
+        self._detector.warm_up()
+        self._markers = MarkerBuilder(gripper_from(self._values))
+        self._bridge = cv_bridge.CvBridge()
+        self._tickets: list[Ticket] = []
+        self._stopping = False
+        self._seen = 0               # number of the newest pair that was looked at
+        self._next_detection = 0.0   # time.monotonic(); limits the rate
+        self._last_published: float | None = None
+        self._period = 0.5
+        self.dropped = 0
+
+        self._grasp_publisher = self.create_publisher(PoseStamped, '~/grasp', 10)
+        self._stages_publisher = self.create_publisher(GraspStages, '~/stages', 10)
+        self._marker_publisher = self.create_publisher(MarkerArray, '~/markers', 10)
+        self._debug_publisher = self.create_publisher(Image, '~/debug_image', 1)
+        self._input = PairInput(self, self._values, self._count_dropped)
+        self._diagnostics = Diagnostics(self, self._input)
+        self._thread = threading.Thread(target=self._infer_until_closed, name='inference')
+        self._thread.start()
+        # Last: where the service exists, the node is ready.
+        # The default queue of 10 loses what a burst of calls brings beyond that, in silence.
+        self.create_service(DetectGrasp, '~/detect_grasp', self._on_request,
+                            qos_profile=QoSProfile(depth=100),
+                            callback_group=ReentrantCallbackGroup())
+        self.get_logger().info(
+            f'ready: model {self._detector.model_name} on {self._detector.device}, mode '
+            f'{self._values["mode"]}, waiting for {", ".join(self._input.counts)}')
+
+    def close(self) -> None:
+        """Stop the inference thread and answer whoever waits; the node publishes no more."""
+        with self._input.condition:
+            self._stopping = True
+            for ticket in self._tickets:
+                _answer(ticket, GraspError(Reason.TIMEOUT, 'the node is shutting down'))
+            self._input.condition.notify_all()
+        self._thread.join()
+
+    # Executor threads.
+
+    def _apply_parameters(self, _changed) -> None:
+        values = parameters.values(self)
+        with self._input.condition:
+            self._values = values
+            self._next_detection = 0.0
+            self._input.condition.notify_all()
+
+    def _count_dropped(self, pair: Pair) -> None:
+        """A new pair replaces one that nobody has looked at (the condition is held)."""
+        if self._values['mode'] == 'continuous' and pair.number - self._seen > 1:
+            self.dropped += 1
+
+    def _on_request(self, request: DetectGrasp.Request,
+                    response: DetectGrasp.Response) -> DetectGrasp.Response:
+        ticket = None
+        began = time.monotonic()
+        try:
+            ticket = self._accept(request)
+            detection, header = ticket.answer.result(
+                max(ticket.deadline - time.monotonic(), 0.0))
+            response.reason, response.message = int(detection.reason), _sentence(detection)
+            if detection.best is not None:
+                response.success = True
+                response.grasp = conversions.grasp_message(detection.best, header)
+                response.alternatives = conversions.grasp_messages(
+                    (c for c in detection.alternatives if c.score >= ticket.minimum_score),
+                    header)
+        except GraspError as error:
+            response.reason, response.message = int(error.reason), str(error)
+        except TimeoutError:
+            assert ticket is not None
+            error = self._missed(ticket, time.monotonic() - began)
+            response.reason, response.message = int(error.reason), str(error)
+        except Exception as error:  # a request is always answered
+            self.get_logger().error(f'request failed: {traceback.format_exc()}')
+            response.reason = int(Reason.INTERNAL_ERROR)
+            response.message = str(GraspError(Reason.INTERNAL_ERROR, repr(error)))
+        finally:
+            if ticket is not None:
+                with self._input.condition:
+                    self._tickets.remove(ticket)
+        if not response.success:
+            self.get_logger().warning(f'request answered {response.message}',
+                                      throttle_duration_sec=2.0)
+        return response
+
+    def _accept(self, request: DetectGrasp.Request) -> Ticket:
+        """Check a request and queue it; raises :class:`GraspError`."""
+        timeout = request.timeout or self._values['service_timeout']
+        if not 0 < timeout <= _LONGEST_TIMEOUT:
+            raise GraspError(Reason.INVALID_REQUEST, f'timeout {timeout} s, expected 0 to '
+                                                     f'{_LONGEST_TIMEOUT:g}')
+        if not 0 <= request.minimum_score <= 1:
+            raise GraspError(Reason.INVALID_REQUEST,
+                             f'minimum_score {request.minimum_score}, expected 0 to 1')
+        region = conversions.region_from_message(request.region)
+        with self._input.condition:
+            if self._stopping:
+                raise GraspError(Reason.TIMEOUT, 'the node is shutting down')
+            if len(self._tickets) >= MAXIMUM_REQUESTS:
+                raise GraspError(Reason.INVALID_REQUEST,
+                                 f'{MAXIMUM_REQUESTS} requests are waiting already')
+            ticket = Ticket(region or self._own_region(),
+                            request.minimum_score or self._values['minimum_score'],
+                            time.monotonic() + timeout, self.get_clock().now().nanoseconds,
+                            self._input.pairs)
+            self._tickets.append(ticket)
+        return ticket
+
+    def _missed(self, ticket: Ticket, waited: float) -> GraspError:
+        """Say what a request has been waiting for in vain."""
+        if ticket.started:
+            return GraspError(Reason.TIMEOUT, 'a pair arrived, but detection took too long; '
+                                              'raise the timeout')
+        if ticket.stale:
+            return GraspError(Reason.STALE_FRAME, f'{ticket.stale} pairs were older than '
+                              f'maximum_frame_age = {self._values["maximum_frame_age"]} s')
+        if ticket.too_early:
+            return GraspError(Reason.TIMEOUT, f'{ticket.too_early} pairs arrived, all taken '
+                                              'before the request; raise the timeout')
+        if self._input.pairs > ticket.pairs_before:
+            return GraspError(Reason.TIMEOUT, 'a pair arrived, but the detector was busy')
+        return GraspError(Reason.TIMEOUT, self._input.diagnosis(waited))
+
+    def _own_region(self) -> Region | None:
+        region = tuple(self._values['region'])
+        return region if any(region) else None
+
+    # Inference thread.
+
+    def _infer_until_closed(self) -> None:
+        while True:
+            with self._input.condition:
+                while not self._stopping and not self._has_work():
+                    pause = self._next_detection - time.monotonic()
+                    self._input.condition.wait(pause if pause > 0 else None)
+                if self._stopping:
+                    return
+                pair, self._seen = self._input.newest, self._input.newest.number
+                tickets = self._tickets_for(pair)
+                own = self._values['mode'] == 'continuous' and self._rate_allows()
+                values = self._values
+            try:
+                self._process(pair, tickets, own, values)
+            except Exception as error:
+                if self._stopping or not self.context.ok():
+                    return
+                self.get_logger().error(f'detection failed: {traceback.format_exc()}',
+                                        throttle_duration_sec=5.0)
+                for ticket in tickets:
+                    _answer(ticket, GraspError(Reason.INTERNAL_ERROR, repr(error)))
+
+    def _has_work(self) -> bool:
+        """Whether the newest pair is new and anybody wants it (the condition is held)."""
+        if self._input.newest is None or self._input.newest.number == self._seen:
+            return False
+        if any(not ticket.started for ticket in self._tickets):
+            return True
+        return self._values['mode'] == 'continuous' and self._rate_allows()
+
+    def _rate_allows(self) -> bool:
+        return time.monotonic() >= self._next_detection
+
+    def _tickets_for(self, pair: Pair) -> list[Ticket]:
+        """Return the requests that ``pair`` may answer (the condition is held)."""
+        ready = []
+        for ticket in self._tickets:
+            if ticket.started or pair.number <= ticket.pairs_before:
+                continue
+            if pair.taken < ticket.after:
+                ticket.too_early += 1
+            elif self._is_stale(pair, self._values):
+                ticket.stale += 1
+            else:
+                ticket.started = True
+                ready.append(ticket)
+        return ready
+
+    @staticmethod
+    def _is_stale(pair: Pair, values: dict[str, Any]) -> bool:
+        return 0 < values['maximum_frame_age'] < pair.age
+
+    def _process(self, pair: Pair, tickets: list[Ticket], own: bool,
+                 values: dict[str, Any]) -> None:
+        """Detect in ``pair`` for the requests and, if ``own``, for the topics; publish."""
+        groups: dict[tuple[Region | None, float], list[Ticket]] = {}
+        if own:
+            groups[self._own_region(), values['minimum_score']] = []
+            period = 1 / values['maximum_rate'] if values['maximum_rate'] else 0.0
+            self._next_detection = time.monotonic() + period
+        for ticket in tickets:
+            groups.setdefault((ticket.region, ticket.minimum_score), []).append(ticket)
+        if not groups:
+            return
+        stamp = pair.color.header
+        header = Header(stamp=stamp.stamp, frame_id=values['frame_id'] or stamp.frame_id)
+        began = time.perf_counter()
+        frame, problem = self._decode(pair, values)
+        decoding = (time.perf_counter() - began) * 1e3
+        for (region, minimum_score), members in groups.items():
+            detection = self._detect(frame, region, minimum_score) if problem is None else problem
+            detection = replace(detection, milliseconds={'decoding': decoding,
+                                                         **detection.milliseconds})
+            for ticket in members:
+                _answer(ticket, (detection, header))
+            self._publish(detection, frame, header, values)
+            self._diagnostics.detected(detection, pair, self.dropped)
+
+    def _decode(self, pair: Pair, values: dict[str, Any]
+                ) -> tuple[RgbdFrame | None, Detection | None]:
+        """Return the pair as a frame, or else a detection that says why it is none."""
+        if self._is_stale(pair, values):
+            return None, _failure(GraspError(Reason.STALE_FRAME, f'age {pair.age:.2f} s'))
+        if pair.depth.header.frame_id != pair.color.header.frame_id:
+            self.get_logger().warning(
+                f'depth is in frame {pair.depth.header.frame_id!r}, colour in '
+                f'{pair.color.header.frame_id!r}: is this the depth that is aligned to colour?',
+                throttle_duration_sec=30.0)
+        if values['intrinsics'] == 'K' and conversions.is_distorted(pair.info):
+            self.get_logger().warning(
+                'camera_info has lens distortion, which is not corrected: grasps are off towards '
+                'the image border; rectify the images and set intrinsics to P', once=True)
+        try:
+            return conversions.frame_from_messages(pair.color, pair.depth, pair.info,
+                                                   values['intrinsics']), None
+        except GraspError as error:
+            return None, _failure(error)
+
+    def _detect(self, frame: RgbdFrame, region: Region | None, score: float) -> Detection:
+        try:
+            return self._detector.detect(frame, region=region, minimum_score=score)
+        except GraspError as error:
+            return _failure(error)
+        except Exception as error:
+            self.get_logger().error(f'detector failed: {traceback.format_exc()}',
+                                    throttle_duration_sec=5.0)
+            return _failure(GraspError(Reason.INTERNAL_ERROR, repr(error)))
+
+    def _publish(self, detection: Detection, frame: RgbdFrame | None, header: Header,
+                 values: dict[str, Any]) -> None:
+        if detection.best is not None and detection.best.grasp is not None:
+            self._grasp_publisher.publish(
+                conversions.pose_stamped_message(detection.best.grasp, header))
+        else:
+            self.get_logger().warning(f'no grasp: {_sentence(detection)}',
+                                      throttle_duration_sec=5.0)
+        self._stages_publisher.publish(conversions.stages_message(detection, header))
+        if frame is None:
+            self._marker_publisher.publish(self._markers.clear(header))
+            return
+        self._marker_publisher.publish(
+            self._markers.build(detection, frame, header, self._lifetime(values)))
+        if self._debug_publisher.get_subscription_count():
+            from ..visualization import draw_detection
+            picture = draw_detection(frame.rgb, detection)
+            self._debug_publisher.publish(
+                self._bridge.cv2_to_imgmsg(picture, encoding='rgb8', header=header))
+
+    def _lifetime(self, values: dict[str, Any]) -> float:
+        """Seconds that markers live: as asked, or two periods of the detections."""
+        now = time.monotonic()
+        if self._last_published is not None:
+            self._period += 0.2 * (now - self._last_published - self._period)
+        self._last_published = now
+        if values['marker_lifetime'] or values['mode'] == 'on_demand':
+            return values['marker_lifetime']
+        return max(2 * self._period, 0.1)
+
+
+def _answer(ticket: Ticket, outcome: tuple[Detection, Header] | GraspError) -> None:
+    try:
+        if isinstance(outcome, GraspError):
+            ticket.answer.set_exception(outcome)
+        else:
+            ticket.answer.set_result(outcome)
+    except InvalidStateError:
+        pass  # answered already, by close()
+
+
+def _failure(error: GraspError) -> Detection:
+    candidates: tuple[Candidate, ...] = ()
+    return Detection(candidates, None, error.reason, str(error))
+
+
+def _sentence(detection: Detection) -> str:
+    """Return the message of a detection with the name of its reason in front."""
+    name = detection.reason.name
+    text = detection.message or detection.reason.sentence
+    return text if text.startswith(name) else f'{name}: {text}'
+
+
+def main(args: list[str] | None = None,
+         detector_factory: Callable[[dict[str, Any]], Any] = default_detector) -> int:
+    """
+    Run the node until SIGINT or SIGTERM; the exit code.
+
+    The main thread only waits: Python runs signal handlers there, and a thread inside DDS would
+    delay them until the next message.
+    """
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+    failure: list[BaseException] = []
+    try:
+        node = GraspNode(detector_factory)
+    except (ValueError, OSError, GraspError) as error:
+        print(f'grasp_node: {error}', file=sys.stderr)
+        rclpy.try_shutdown()
+        return 2
+    executor = MultiThreadedExecutor(num_threads=MAXIMUM_REQUESTS + 4)
+    executor.add_node(node)
+
+    def spin() -> None:
+        try:
+            executor.spin()
+        except ExternalShutdownException:
+            pass
+        except BaseException as error:
+            failure.append(error)
+        finally:
+            stop.set()
+
+    spinner = threading.Thread(target=spin, name='executor')
+    spinner.start()
+    stop.wait()
+    node.close()
+    executor.shutdown()
+    spinner.join()
+    node.destroy_node()
+    rclpy.try_shutdown()
+    if failure:
+        print(f'grasp_node: {failure[0]!r}', file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,250 @@
+"""
+What the ROS tests share: a node under test on real DDS, a camera, and a detector of two lines.
+
+Everything waits for conditions with a deadline. The middleware is isolated by its own domain and
+by not leaving this machine; every node gets a namespace of its own.
+"""
+
+import itertools
+import os
+import threading
+import time
+
+import numpy as np
+import pytest
+
+pytest.importorskip('rclpy', reason='rclpy is missing: source a ROS 2 installation or run '
+                                    '`make setup`')
+pytest.importorskip('grasp_stn_interfaces', reason='grasp_stn_interfaces is not built: run '
+                                                   '`make setup` or colcon build')
+
+# Before the first participant exists. One domain per test process: runs may overlap.
+os.environ['ROS_DOMAIN_ID'] = str(1 + os.getpid() % 100)
+os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
+
+import rclpy  # noqa: E402
+from builtin_interfaces.msg import Time  # noqa: E402
+from geometry_msgs.msg import PoseStamped  # noqa: E402
+from grasp_stn_interfaces.msg import GraspStages  # noqa: E402
+from grasp_stn_interfaces.srv import DetectGrasp  # noqa: E402
+from rclpy.executors import MultiThreadedExecutor, SingleThreadedExecutor  # noqa: E402
+from rclpy.parameter import Parameter  # noqa: E402
+from rclpy.qos import QoSProfile  # noqa: E402
+from sensor_msgs.msg import CameraInfo, Image  # noqa: E402
+from std_msgs.msg import Header  # noqa: E402
+from visualization_msgs.msg import MarkerArray  # noqa: E402
+
+from grasp_stn_ros.detection import Candidate, Detection  # noqa: E402
+from grasp_stn_ros.grasp_pose import Gripper, rectangle_to_grasp  # noqa: E402
+from grasp_stn_ros.reasons import GraspError, Reason  # noqa: E402
+from grasp_stn_ros.rectangle import GraspRectangle  # noqa: E402
+from grasp_stn_ros.rgbd import CameraIntrinsics  # noqa: E402
+from grasp_stn_ros.ros import conversions  # noqa: E402
+from grasp_stn_ros.ros.grasp_node import GraspNode  # noqa: E402
+
+DEADLINE = 20.0
+SIZE = (320, 240)
+INTRINSICS = CameraIntrinsics(250.0, 250.0, 160.0, 120.0)
+# A box with its top 0.75 m away on a table 0.80 m away; its centre is pixel (185, 110).
+BOX_DEPTH, TABLE_DEPTH = 0.75, 0.80
+RECTANGLE = GraspRectangle(185.0, 110.0, 0.0, 20.0, 8.0)
+_numbers = itertools.count()
+
+
+def wait_until(condition, what: str, seconds: float = DEADLINE):
+    """Return the first true value of ``condition()``, or fail with ``what`` was waited for."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        value = condition()
+        if value:
+            return value
+        threading.Event().wait(0.01)
+    raise AssertionError(f'waited {seconds} s in vain for {what}')
+
+
+def box_scene() -> tuple[np.ndarray, np.ndarray]:
+    """Colour (H, W, 3) uint8 and depth (H, W) float32 metres of the box on the table."""
+    rgb = np.full((SIZE[1], SIZE[0], 3), 90, np.uint8)
+    depth = np.full((SIZE[1], SIZE[0]), TABLE_DEPTH, np.float32)
+    rgb[98:123, 177:194] = (200, 40, 40)
+    depth[98:123, 177:194] = BOX_DEPTH
+    return rgb, depth
+
+
+class StubDetector:
+    """The detector's interface without a network: returns the rectangles it was given."""
+
+    model_name, device = 'stub', 'cpu'
+
+    def __init__(self, rectangles=(RECTANGLE,), scores=(0.9,), error: Exception | None = None):
+        """Return ``rectangles`` with ``scores`` for every frame, or raise ``error``."""
+        self.rectangles, self.scores, self.error = rectangles, scores, error
+        self.calls: list[dict] = []
+        self.threads: set[str] = set()
+        self.warm = False
+        self.gate = threading.Event()
+        self.gate.set()
+
+    def warm_up(self) -> None:
+        """Remember that the node called it."""
+        self.warm = True
+
+    def detect(self, frame, region=None, minimum_score=0.0, need_pose=True) -> Detection:
+        """Answer with the real geometry and the approach along the optical axis."""
+        self.calls.append({'region': region, 'minimum_score': minimum_score, 'frame': frame})
+        self.threads.add(threading.current_thread().name)
+        if not self.gate.wait(DEADLINE):
+            raise AssertionError('the test never opened the gate')
+        if self.error is not None:
+            raise self.error
+        if region is not None and (region[0] + region[2] > frame.size[0]
+                                   or region[1] + region[3] > frame.size[1]):
+            raise GraspError(Reason.INVALID_REQUEST, 'region outside the image')
+        candidates = []
+        for rectangle, score in zip(self.rectangles, self.scores, strict=True):
+            grasp, reason = None, Reason.OK
+            try:
+                grasp = rectangle_to_grasp(rectangle, frame, Gripper(), np.array([0.0, 0.0, 1.0]))
+            except GraspError as failure:
+                reason = failure.reason
+            candidates.append(Candidate((rectangle.x, rectangle.y), score, rectangle.theta,
+                                        rectangle, score, grasp, reason))
+        good = [c for c in candidates if c.score >= minimum_score]
+        best = next((c for c in good if c.grasp is not None), None)
+        reason = Reason.OK if best else good[0].reason if good else Reason.NO_CANDIDATE
+        return Detection(tuple(candidates), best, reason, reason.sentence, {'network': 1.0})
+
+
+class Camera:
+    """Publishes colour, depth and camera_info in a namespace; every part can be replaced."""
+
+    def __init__(self, node, qos: int = 10):
+        """Create the publishers on ``node``."""
+        self.node = node
+        self.publishers = {
+            'color': node.create_publisher(Image, 'color/image_raw', qos),
+            'depth': node.create_publisher(Image, 'depth/image_rect_raw', qos),
+            'info': node.create_publisher(CameraInfo, 'color/camera_info', qos)}
+        self.published = 0
+        self._timer = None
+
+    def messages(self, stamp=None, frame_id: str = 'camera_color_optical_frame') -> dict:
+        """One consistent set of messages of the box scene."""
+        stamp = stamp or self.node.get_clock().now().to_msg()
+
+        def header():
+            # One for each message, so that a test can change one of them.
+            return Header(stamp=Time(sec=stamp.sec, nanosec=stamp.nanosec), frame_id=frame_id)
+
+        rgb, depth = box_scene()
+        return {'color': conversions.image_message(rgb, 'rgb8', header()),
+                'depth': conversions.depth_message(depth, '16UC1', header()),
+                'info': conversions.camera_info_message(INTRINSICS, SIZE, header())}
+
+    def publish(self, change=lambda messages: messages, only=('color', 'depth', 'info'),
+                stamp=None) -> dict:
+        """Publish one set after ``change``; return it."""
+        messages = change(self.messages(stamp)) or {}
+        for name in only:
+            if name in messages:
+                self.publishers[name].publish(messages[name])
+        self.published += 1
+        return messages
+
+    def stream(self, **arguments) -> None:
+        """Publish at 20 Hz until :meth:`stop`."""
+        self.stop()
+        self._timer = self.node.create_timer(0.05, lambda: self.publish(**arguments))
+
+    def stop(self) -> None:
+        """Stop the stream."""
+        if self._timer is not None:
+            self.node.destroy_timer(self._timer)
+            self._timer = None
+
+
+class Rig:
+    """A node under test, a camera and a client, each spinning in the background."""
+
+    def __init__(self, detector=None, started: bool = True, **values):
+        """Start the node with the parameter ``values`` (``__`` in a name stands for a dot)."""
+        self.namespace = f'/rig_{next(_numbers)}'
+        self.detector = detector or StubDetector()
+        overrides = [Parameter(name.replace('__', '.'), value=value)
+                     for name, value in values.items()]
+        self.tester = rclpy.create_node('tester', namespace=self.namespace)
+        self.received: dict[str, list] = {'grasp': [], 'stages': [], 'markers': []}
+        for name, kind in (('grasp', PoseStamped), ('stages', GraspStages),
+                           ('markers', MarkerArray)):
+            self.tester.create_subscription(kind, f'grasp_node/{name}',
+                                            self.received[name].append, 10)
+        self.camera = Camera(self.tester)
+        self.client = self.tester.create_client(DetectGrasp, 'grasp_node/detect_grasp',
+                                                qos_profile=QoSProfile(depth=100))
+        self.node = GraspNode(lambda _: self.detector, namespace=self.namespace,
+                              parameter_overrides=overrides)
+        self._executors = []
+        self._threads = []
+        for node, executor in ((self.node, MultiThreadedExecutor(num_threads=20)),
+                               (self.tester, SingleThreadedExecutor())):
+            executor.add_node(node)
+            thread = threading.Thread(target=executor.spin, daemon=True)
+            thread.start()
+            self._executors.append(executor)
+            self._threads.append(thread)
+        assert self.client.wait_for_service(DEADLINE)
+        wait_until(lambda: all(p.get_subscription_count() for p in self.camera.publishers.values())
+                   and self.tester.count_publishers('grasp_node/markers'), 'discovery')
+        wait_until(lambda: self.node._stages_publisher.get_subscription_count()
+                   and self.node._marker_publisher.get_subscription_count()
+                   and self.node._grasp_publisher.get_subscription_count(), 'subscribers')
+
+    def call(self, timeout: float = 10.0, minimum_score: float = 0.0, region=None):
+        """Call ~/detect_grasp and return the future of the response."""
+        request = DetectGrasp.Request(timeout=timeout, minimum_score=minimum_score)
+        if region is not None:
+            (request.region.x_offset, request.region.y_offset,
+             request.region.width, request.region.height) = region
+        return self.client.call_async(request)
+
+    def answer(self, future):
+        """Wait for the response of :meth:`call`."""
+        wait_until(future.done, 'the service to answer')
+        return future.result()
+
+    def wait_for(self, topic: str, accept=lambda message: True):
+        """Return the first message on ``topic`` (grasp, stages, markers) that ``accept``s."""
+        return wait_until(lambda: next((m for m in list(self.received[topic]) if accept(m)), None),
+                          f'a message on {topic}')
+
+    def close(self) -> None:
+        """Stop everything in the order of the real main."""
+        self.camera.stop()
+        self.node.close()
+        for executor, thread in zip(self._executors, self._threads, strict=True):
+            executor.shutdown()
+            thread.join(DEADLINE)
+        self.node.destroy_node()
+        self.tester.destroy_node()
+
+
+@pytest.fixture(scope='session')
+def ros():
+    """Initialise rclpy once."""
+    rclpy.init()
+    yield
+    rclpy.try_shutdown()
+
+
+@pytest.fixture
+def rig(ros):
+    """Return a factory of rigs that are closed after the test."""
+    rigs = []
+
+    def create(*args, **kwargs) -> Rig:
+        rigs.append(Rig(*args, **kwargs))
+        return rigs[-1]
+
+    yield create
+    for each in rigs:
+        each.close()
