@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
 
@@ -88,7 +89,7 @@ class GraspDetector:
             fast = self.device.type == 'cuda' or cpu_has_bf16()
             precision = 'bf16' if fast else 'fp32'
         self.precision = precision
-        self._candidates = candidates or model.config.candidates
+        self.candidates = candidates or model.config.candidates
         self.gripper = gripper or Gripper()
         self.approach = approach
         self.approach_direction = approach_direction
@@ -96,7 +97,7 @@ class GraspDetector:
     def warm_up(self) -> None:
         """Run the network once, so that the first real frame is not the slow one."""
         channels = np.zeros((7, INPUT_SIZE, INPUT_SIZE), np.float32)
-        self._infer(channels)
+        self._infer(channels, lambda name: None)
 
     def detect(self, frame: RgbdFrame, region: tuple[float, float, float, float] | None = None,
                minimum_score: float = 0.0, need_pose: bool = True) -> Detection:
@@ -118,8 +119,7 @@ class GraspDetector:
         except GraspError as error:
             return Detection((), None, error.reason, str(error), {}, view.region)
         clock.lap('preprocessing')
-        outputs = self._infer(prepared.channels)
-        clock.lap('network')
+        outputs = self._infer(prepared.channels, clock.lap)
         candidates = self._decode(outputs, prepared, region)
         candidates = [self._with_pose(c, frame, prepared) for c in candidates]
         clock.lap('grasp_pose')
@@ -127,15 +127,20 @@ class GraspDetector:
         return Detection(tuple(candidates), best, reason, message, clock.milliseconds,
                          view.region)
 
-    def _infer(self, channels: np.ndarray) -> dict[str, np.ndarray]:
-        """One forward pass of (7, S, S) float32 -> arrays without the batch axis."""
+    def _infer(self, channels: np.ndarray, lap: Callable[[str], None]) -> dict[str, np.ndarray]:
+        """
+        One forward pass of (7, S, S) float32 -> arrays without the batch axis.
+
+        On a GPU the stages run asynchronously and only their sum is meaningful: it falls to the
+        classifier, behind which the results are fetched.
+        """
         image = torch.from_numpy(channels)[None].contiguous(memory_format=torch.channels_last)
         cuda = self.device.type == 'cuda'
         if cuda:
             image = image.pin_memory().to(self.device, non_blocking=True)
         with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16,
                                                     enabled=self.precision == 'bf16'):
-            outputs: StageOutputs = self._model(image, self._candidates)
+            outputs: StageOutputs = self._model(image, self.candidates, lap)
         # One tensor, so that there is one copy from the GPU and one synchronization.
         packed = torch.cat([outputs.locations, outputs.location_logits[..., None],
                             outputs.theta[..., None], outputs.rectangles,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -120,18 +121,24 @@ class MultiStageSTN(nn.Module):
         logits = self.classifier(patches, rectangles[..., 3:].flatten(0, 1))
         return logits.unflatten(0, rectangles.shape[:2])
 
-    def forward(self, image: Tensor, candidates: int = 0) -> StageOutputs:
+    def forward(self, image: Tensor, candidates: int = 0,
+                lap: Callable[[str], None] = lambda name: None) -> StageOutputs:
         """
         Image (B, 7, S, S) float32 as prepared by :mod:`preprocessing` -> all stages' results.
 
-        ``candidates`` overrides K.
+        ``candidates`` overrides K; ``lap`` is told the name of each stage that is done.
         """
         features = self.trunk(image)
+        lap('trunk')
         locations, location_logits = self.crop.propose(self.crop(features),
                                                        candidates or self.config.candidates)
+        lap('stn_crop')
         theta = self.rotation.decode(self.angle_logits(features, locations,
                                                        image.shape[-1]))[..., 0]
+        lap('stn_rotation')
         parameters = self.fit_parameters(features, image, locations, theta)
         rectangles = self.fitted_rectangles(locations, theta, parameters)
-        return StageOutputs(locations, location_logits, theta, rectangles,
-                            self.score_logits(features, image, rectangles))
+        lap('stn_scale_crop')
+        score_logits = self.score_logits(features, image, rectangles)
+        lap('classifier')
+        return StageOutputs(locations, location_logits, theta, rectangles, score_logits)

@@ -1,0 +1,354 @@
+"""The command line: ``grasp_stn simulate | train | evaluate | detect``."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from . import __version__
+
+if TYPE_CHECKING:
+    from .detection import Detection
+    from .detector import GraspDetector
+    from .image_files import ListedImage
+
+# Imports of torch and mujoco stay inside the commands: --help answers at once.
+
+
+class _Shard(click.ParamType):
+    name = 'I/N'
+
+    def convert(self, value: Any, param, ctx) -> tuple[int, int]:
+        if isinstance(value, tuple):
+            return value
+        try:
+            part, parts = (int(v) for v in value.split('/'))
+        except ValueError:
+            self.fail(f'{value!r} is not of the form I/N', param, ctx)
+        if not 0 <= part < parts:
+            self.fail(f'{value!r}: I must lie between 0 and N - 1', param, ctx)
+        return part, parts
+
+
+@click.group(context_settings={'help_option_names': ['-h', '--help']})
+@click.version_option(__version__)
+def main() -> None:
+    """Grasp detection with a multi-stage spatial transformer network."""
+
+
+@main.command()
+@click.option('--scenes', type=click.IntRange(1), required=True, help='Number of images.')
+@click.option('--seed', type=click.IntRange(0), default=0, show_default=True)
+@click.option('--out', type=click.Path(path_type=Path), required=True, help='Folder to fill.')
+@click.option('--shard', type=_Shard(), default=(0, 1), metavar='I/N',
+              help='Only every N-th scene, from I on; run N of these to share the work.')
+def simulate(scenes: int, seed: int, out: Path, shard: tuple[int, int]) -> None:
+    """Simulate labelled RGB-D images; started again, it goes on where it stopped."""
+    from .simulation.labels import generate_dataset
+    try:
+        made = generate_dataset(out, scenes, seed, shard)
+    except ValueError as error:
+        raise click.ClickException(str(error)) from None
+    click.echo(f'{made} new images in {out}')
+
+
+@main.command()
+@click.option('--data', type=click.Path(exists=True, path_type=Path), multiple=True,
+              required=True, help='Simulated data to train on; may be given several times.')
+@click.option('--validation', type=click.Path(exists=True, path_type=Path),
+              help='Data to watch the training on; never the test data.')
+@click.option('--out', type=click.Path(path_type=Path), required=True,
+              help='Folder for weights, log and state; an interrupted training goes on there.')
+@click.option('--images', type=click.IntRange(1), default=24_000, show_default=True,
+              help='Images seen in total, with repetition.')
+@click.option('--batch', type=click.IntRange(1), default=12, show_default=True)
+@click.option('--learning-rate', type=float, default=2e-3, show_default=True)
+@click.option('--seed', type=click.IntRange(0), default=0, show_default=True)
+@click.option('--threads', type=click.IntRange(1), default=1, show_default=True,
+              help='Of the network; one more thread prepares the images.')
+@click.option('--device', default='cpu', show_default=True)
+@click.option('--limit', type=click.IntRange(1), help='Use the first images of the data only.')
+def train(data: tuple[Path, ...], validation: Path | None, out: Path, images: int, batch: int,
+          learning_rate: float, seed: int, threads: int, device: str, limit: int | None) -> None:
+    """Train stage by stage on ground truth, then end to end from the last block backwards."""
+    from .data.sample import DataError
+    from .data.simulated import SimulatedDataset
+    from .detector import GraspDetector
+    from .evaluation.accuracy import judge, summarize
+    from .training.curves import plot_curves
+    from .training.trainer import Trainer, TrainingError, TrainingSettings
+    try:
+        frames = SimulatedDataset(*data, cache=True, limit=limit)
+        judged = SimulatedDataset(validation, cache=True) if validation else None
+        settings = TrainingSettings(images=images, batch=batch, learning_rate=learning_rate,
+                                    seed=seed)
+
+        def validate(model) -> dict[str, float]:
+            return summarize(judge(GraspDetector(model, device=device), judged))
+
+        trainer = Trainer(frames, out, settings, validate=validate if judged else None,
+                          device=device, threads=threads)
+        if trainer.resume():
+            click.echo(f'going on at step {trainer.step} of {trainer.steps}')
+        trainer.run()
+    except (DataError, TrainingError) as error:
+        raise click.ClickException(str(error)) from None
+    plot_curves(out / 'log.jsonl', out / 'curves.png')
+    click.echo(f'weights: {out / "model.safetensors"}, learning curves: {out / "curves.png"}')
+
+
+_MODEL = click.option('--model', default='default', show_default=True,
+                      help='A .safetensors file; default is the one that comes with the package.')
+_DEVICE = click.option('--device', default='auto', show_default=True,
+                       help='auto, cpu, cuda or cuda:N')
+_THREADS = click.option('--threads', type=click.IntRange(0), default=0, show_default=True,
+                        help='CPU threads of the network; 0 = all cores.')
+_CANDIDATES = click.option('--candidates', type=click.IntRange(0, 256), default=0,
+                           show_default=True, help='K, the locations to propose; 0 = the '
+                                                   "model's own number.")
+
+
+def _detector(model: str, device: str, threads: int, candidates: int = 0) -> GraspDetector:
+    from .detector import GraspDetector
+    from .stn.checkpoint import CheckpointError
+    try:
+        return GraspDetector(model, device=device, threads=threads, candidates=candidates)
+    except (CheckpointError, ValueError) as error:
+        raise click.ClickException(str(error)) from None
+
+
+@main.group()
+def evaluate() -> None:
+    """Measure a model: rectangle accuracy, or lifts in the simulator."""
+
+
+@evaluate.command()
+@click.option('--data', type=click.Path(exists=True, path_type=Path), required=True,
+              help='Simulated data with labels, unseen in training.')
+@click.option('--json', 'output', type=click.Path(path_type=Path), help='Write the result there.')
+@_MODEL
+@_DEVICE
+@_THREADS
+@_CANDIDATES
+def accuracy(data: Path, output: Path | None, model: str, device: str, threads: int,
+             candidates: int) -> None:
+    """Rectangle metric (IoU > 25 %, 30 degrees) and its strict version (50 %, 15 degrees)."""
+    from .data.simulated import SimulatedDataset
+    from .evaluation.accuracy import judge, summarize
+    from .evaluation.report import write_json
+    detector = _detector(model, device, threads, candidates)
+    frames = SimulatedDataset(data)
+    seed = json.loads((data / 'dataset.json').read_text())['seed']
+    result = summarize(judge(detector, frames))
+    table = Table(title=f'{detector.model_name}, {data.name}, seed {seed}')
+    for name in result:
+        table.add_column(name, justify='right')
+    table.add_row(*[f'{v:.3f}' if isinstance(v, float) else str(v) for v in result.values()])
+    Console().print(table)
+    if output:
+        write_json(output, {**result, 'model': detector.model_name, 'seed': seed,
+                            'split': data.name, 'images': len(frames)})
+
+
+@evaluate.command()
+@click.option('--scenes', type=click.IntRange(1), default=100, show_default=True)
+@click.option('--seed', type=click.IntRange(0), default=2024, show_default=True,
+              help='Of the scenes; must differ from that of the training data.')
+@click.option('--json', 'output', type=click.Path(path_type=Path), help='Write the result there.')
+@_MODEL
+@_DEVICE
+@_THREADS
+@_CANDIDATES
+def lift(scenes: int, seed: int, output: Path | None, model: str, device: str, threads: int,
+         candidates: int) -> None:
+    """Lift success under strict physics, against the long-axis baseline on the same scenes."""
+    from rich.progress import track
+
+    from .evaluation import lift as lifting
+    from .evaluation.report import write_json
+    detector = _detector(model, device, threads, candidates)
+    rows = [lifting.run_scene(detector, seed, index)
+            for index in track(range(scenes), 'scenes', disable=not sys.stderr.isatty())]
+    result = lifting.summarize(rows)
+    table = Table(title=f'lift success, {scenes} scenes, seed {seed}')
+    for column in ('', 'lifted', '95 % interval'):
+        table.add_column(column, justify='right' if column else 'left')
+    for name, key in (('first grasp of the detector', 'lift'), ('long-axis baseline', 'baseline')):
+        low, high = result[f'{key}_interval']
+        table.add_row(name, f'{result[key]:.1%}', f'{low:.1%} to {high:.1%}')
+    table.add_row('any of its candidates', f'{result["any_candidate"]:.1%}', '')
+    Console().print(table)
+    if output:
+        write_json(output, {**result, 'model': detector.model_name, 'seed': seed,
+                            'split': 'unseen procedural objects', 'rows': rows})
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One image to detect in, or the error that its line has."""
+
+    name: str
+    listed: ListedImage | None
+    error: str = ''
+
+
+def _jobs(rgb: Path | None, depth: Path | None, intrinsics: tuple[float, ...] | None,
+          list_file: Path | None) -> Iterator[_Job]:
+    from .image_files import ListedImage, parse_list_line
+    from .reasons import GraspError
+    from .rgbd import CameraIntrinsics
+    default = CameraIntrinsics(*intrinsics) if intrinsics else None
+    if rgb is not None:
+        yield _Job(str(rgb), ListedImage(rgb, depth, default))
+    if list_file is None:
+        return
+    try:
+        lines = list_file.read_text().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise click.ClickException(f'{list_file} cannot be read: {error}') from None
+    for number, line in enumerate(lines, 1):
+        if not line.strip() or line.lstrip().startswith('#'):
+            continue
+        try:
+            listed = parse_list_line(line, list_file.parent)
+        except (ValueError, GraspError) as error:
+            yield _Job(line.strip(), None, f'{list_file}, line {number}: {error}')
+            continue
+        if listed.intrinsics is None:
+            listed = replace(listed, intrinsics=default)
+        yield _Job(str(listed.rgb), listed)
+
+
+def _candidate_record(candidate) -> dict[str, Any]:
+    rectangle = candidate.rectangle
+    return {'location': list(candidate.location), 'location_score': candidate.location_score,
+            'theta_at_location': candidate.theta,
+            'x': float(rectangle.x), 'y': float(rectangle.y), 'theta': rectangle.theta,
+            'opening': rectangle.opening, 'jaw': rectangle.jaw, 'score': candidate.score}
+
+
+def detection_record(image: str, detection: Detection | None, reason: str,
+                     message: str) -> dict[str, Any]:
+    """Return the object that ``grasp_stn detect --json`` prints; nulls where there is no grasp."""
+    best = detection.best if detection else None
+    record: dict[str, Any] = {'image': image, 'success': best is not None, 'reason': reason,
+                              'message': message}
+    keys = ('x', 'y', 'theta', 'opening', 'jaw', 'score')
+    record.update(dict.fromkeys(keys))
+    if best is not None:
+        record.update({k: v for k, v in _candidate_record(best).items() if k in keys})
+    grasp = best.grasp if best else None
+    record['grasp'] = None if grasp is None else {
+        'position': grasp.position.tolist(), 'quaternion': list(grasp.quaternion),
+        'opening': grasp.opening, 'jaw_size': grasp.jaw_size}
+    record['candidates'] = [_candidate_record(c) for c in detection.candidates] \
+        if detection else []
+    record['milliseconds'] = round(sum(detection.milliseconds.values()), 3) if detection else None
+    record['stage_milliseconds'] = {k: round(v, 3) for k, v in detection.milliseconds.items()} \
+        if detection else {}
+    return record
+
+
+def _picture_path(stages: Path, index: int, many: bool) -> Path:
+    return stages.with_name(f'{stages.stem}_{index:04d}{stages.suffix}') if many else stages
+
+
+def _write_picture(path: Path, picture) -> None:
+    import cv2
+    if path.suffix.lower() not in ('.png', '.jpg', '.jpeg'):
+        raise click.ClickException(f'{path}: pictures are written as .png or .jpg')
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not cv2.imwrite(str(path), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)):
+        raise click.ClickException(f'{path} cannot be written')
+
+
+@main.command()
+@click.argument('rgb', required=False, type=click.Path(path_type=Path))
+@click.argument('depth', required=False, type=click.Path(path_type=Path))
+@click.option('--intrinsics', nargs=4, type=float, metavar='FX FY CX CY',
+              help='Camera matrix in pixels; with it and depth there is a pose as well.')
+@click.option('--list', 'list_file', type=click.Path(exists=True, dir_okay=False, path_type=Path),
+              help='A file with a line for each image: RGB [DEPTH] [FX FY CX CY].')
+@click.option('--json', 'as_json', is_flag=True, help='Print one JSON object a line.')
+@click.option('--stages', type=click.Path(path_type=Path), metavar='OUT.png',
+              help='Draw the four stages; with --list, one numbered picture for each image.')
+@click.option('--minimum-score', type=click.FloatRange(0, 1), default=0.0, show_default=True)
+@_MODEL
+@_DEVICE
+@_THREADS
+@_CANDIDATES
+def detect(rgb: Path | None, depth: Path | None, intrinsics: tuple[float, ...] | None,
+           list_file: Path | None, as_json: bool, stages: Path | None, minimum_score: float,
+           model: str, device: str, threads: int, candidates: int) -> None:
+    """
+    Find the best grasp in image files.
+
+    DEPTH is a 16-bit PNG in millimetres or a float TIFF in metres, aligned to RGB. Angles are in
+    radians from the image's x axis (right) towards its y axis (down), of the opening direction.
+    Exit status 1 if an image could not be read.
+    """
+    from .image_files import read_frame
+    from .reasons import GraspError
+    from .visualization import draw_stages
+    if rgb is None and list_file is None:
+        raise click.UsageError('give an RGB image or --list FILE')
+    try:
+        jobs = list(_jobs(rgb, depth, intrinsics, list_file))
+    except GraspError as error:
+        raise click.ClickException(str(error)) from None
+    detector = _detector(model, device, threads, candidates)
+    detector.warm_up()
+    broken = 0
+    for index, job in enumerate(jobs):
+        detection, frame = None, None
+        if job.listed is None:
+            reason, message = 'INVALID_REQUEST', job.error
+        else:
+            try:
+                frame = read_frame(job.listed.rgb, job.listed.depth, job.listed.intrinsics)
+                detection = detector.detect(frame, minimum_score=minimum_score, need_pose=False)
+                reason, message = detection.reason.name, detection.message
+            except GraspError as error:
+                reason, message = error.reason.name, str(error)
+        broken += detection is None
+        record = detection_record(job.name, detection, reason, message)
+        if as_json:
+            click.echo(json.dumps(record))
+        else:
+            _print_record(record)
+        if stages and detection is not None and frame is not None:
+            path = _picture_path(stages, index, len(jobs) > 1)
+            _write_picture(path, draw_stages(frame.rgb, detection))
+            if not as_json:
+                click.echo(f'  stages: {path}')
+    if broken:
+        sys.exit(1)
+
+
+def _print_record(record: dict[str, Any]) -> None:
+    if not record['success']:
+        click.echo(f'{record["image"]}: no grasp, {record["reason"]}: {record["message"]}')
+        return
+    click.echo(f'{record["image"]}: x {record["x"]:.1f}  y {record["y"]:.1f}  '
+               f'theta {math.degrees(record["theta"]):.1f} deg  opening {record["opening"]:.1f} px'
+               f'  jaw {record["jaw"]:.1f} px  score {record["score"]:.3f}  '
+               f'({record["milliseconds"]:.1f} ms)')
+    grasp = record['grasp']
+    if grasp:
+        x, y, z = grasp['position']
+        click.echo(f'  pose: position ({x:.3f}, {y:.3f}, {z:.3f}) m in the optical frame, '
+                   f'quaternion ({", ".join(f"{q:.3f}" for q in grasp["quaternion"])}), '
+                   f'opening {grasp["opening"] * 1e3:.0f} mm')
+
+
+if __name__ == '__main__':
+    main()

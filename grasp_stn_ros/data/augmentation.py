@@ -1,0 +1,99 @@
+"""Random views of labelled frames for training: the camera rolls, mirrors and moves."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import cv2
+import numpy as np
+
+from ..preprocessing import INPUT_SIZE, View, preprocess
+from ..rectangle import wrap_angle
+from .sample import LabelledFrame
+
+# Labels nearer than this to the border of a view are left out: half of the object is missing.
+_BORDER = 6.0
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How training views differ from the ones in use; ranges are +- around the nominal value."""
+
+    size: int = 272              # of the training views; the network is convolutional
+    log_scale: float = 0.25
+    turn: bool = True
+    mirror: bool = True
+    no_colour: float = 0.12      # share of views without RGB, without depth
+    no_depth: float = 0.12
+    holes: float = 0.3           # share of views with extra holes in the depth
+
+    def __call__(self, sample: LabelledFrame, rng: np.random.Generator) \
+            -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return channels (7, size, size), rectangles (N, 5) in view pixels, success (N,)."""
+        view = self._view(sample, rng)
+        modality = rng.random()
+        frame = sample.frame
+        has_depth = frame.depth is not None
+        use_rgb = not (has_depth and modality < self.no_colour)
+        use_depth = has_depth and modality < 1 - self.no_depth
+        if use_depth and rng.random() < self.holes:
+            frame = replace(frame, depth=_with_holes(frame.depth, rng))
+        channels = preprocess(frame, view, use_rgb, use_depth).channels
+        if use_rgb:
+            _jitter_colours(channels[:3], rng)
+        rectangles, kept = to_view(sample.rectangles, view)
+        return channels, rectangles[kept], sample.success[kept]
+
+    def _view(self, sample: LabelledFrame, rng: np.random.Generator) -> View:
+        width, height = sample.frame.size
+        nominal = INPUT_SIZE / min(width, height)
+        scale = nominal * math.exp(rng.uniform(-self.log_scale, self.log_scale))
+        if len(sample.rectangles):
+            target = sample.rectangles[:, :2].mean(axis=0)
+        else:
+            target = np.array([width, height]) / 2
+        # Anywhere in the view, but with the object's centre at least 60 pixels inside.
+        reach = max(10.0, self.size / 2 - 60) / scale
+        centre = target + rng.uniform(-reach, reach, 2)
+        angle = rng.uniform(0, 2 * math.pi) if self.turn else 0.0
+        mirror = bool(self.mirror and rng.random() < 0.5)
+        return View.similarity((centre[0], centre[1]), scale, angle, mirror, self.size)
+
+
+def to_view(rectangles: np.ndarray, view: View) -> tuple[np.ndarray, np.ndarray]:
+    """Rectangles (N, 5) in image pixels -> view pixels (N, 5), and which (N,) lie inside."""
+    rectangles = np.asarray(rectangles, float).reshape(-1, 5)
+    mapped = rectangles.copy()
+    mapped[:, :2] = view.to_view(rectangles[:, :2])
+    direction = np.stack([np.cos(rectangles[:, 2]), np.sin(rectangles[:, 2])], axis=1)
+    direction = direction @ view.matrix[:, :2].T
+    mapped[:, 2] = wrap_angle(np.arctan2(direction[:, 1], direction[:, 0]))
+    mapped[:, 3:] *= view.scale
+    inside = ((mapped[:, :2] > _BORDER) & (mapped[:, :2] < view.size - 1 - _BORDER)).all(axis=1)
+    return mapped, inside
+
+
+def _jitter_colours(rgb: np.ndarray, rng: np.random.Generator) -> None:
+    """Exposure, white balance, contrast, noise and loss of colour, in place on (3, S, S)."""
+    if rng.random() < 0.8:
+        mean = rgb.mean(axis=(1, 2), keepdims=True)
+        shift = rng.uniform(-0.2, 0.2, (3, 1, 1)) + rng.uniform(-0.25, 0.25)
+        gain = rng.uniform(0.6, 1.4)
+        np.copyto(rgb, (rgb - mean) * np.float32(gain) + (mean + shift).astype(np.float32))
+    if rng.random() < 0.3:
+        sigma = np.float32(rng.uniform(0, 0.06))
+        rgb += rng.standard_normal(rgb.shape, dtype=np.float32) * sigma
+    if rng.random() < 0.15:
+        rgb[:] = rgb.mean(axis=0)
+    np.clip(rgb, -1, 1, out=rgb)
+
+
+def _with_holes(depth: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Up to 20 % more holes: blobs and single pixels."""
+    mask = (rng.random(depth.shape, dtype=np.float32) < rng.uniform(0, 0.05)).astype(np.uint8)
+    for _ in range(int(rng.integers(1, 12))):
+        centre = (int(rng.integers(depth.shape[1])), int(rng.integers(depth.shape[0])))
+        axes = (int(rng.integers(2, 30)), int(rng.integers(2, 20)))
+        cv2.ellipse(mask, centre, axes, float(rng.uniform(0, 180)), 0, 360, 1, -1)
+    return np.where(mask > 0, np.float32(np.nan), depth)

@@ -1,0 +1,96 @@
+"""The one sample type of all data sets, and what a batch of them looks like to the losses."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..rectangle import GraspRectangle
+from ..rgbd import RgbdFrame
+
+
+class DataError(ValueError):
+    """A data set or one of its files cannot be used; the message names it and says why."""
+
+
+@dataclass(frozen=True)
+class LabelledFrame:
+    """
+    An RGB-D frame with labelled rectangles.
+
+    ``rectangles`` (N, 5) float64 as (x, y, theta, opening, jaw) in image pixels; ``success`` (N,)
+    in [0, 1] is the share of trials that lifted the object (1 for a positive, 0 for a negative
+    label of a data set without trials). ``objects`` names what lies on the table.
+    """
+
+    name: str
+    frame: RgbdFrame
+    rectangles: np.ndarray
+    success: np.ndarray
+    objects: tuple[str, ...] = ()
+
+    def graspable(self, threshold: float = 0.5) -> list[GraspRectangle]:
+        """Return the rectangles whose success reaches ``threshold``."""
+        return [GraspRectangle(*map(float, r))
+                for r in self.rectangles[self.success >= threshold]]
+
+
+class Dataset(Protocol):
+    """Labelled frames by index."""
+
+    def __len__(self) -> int:
+        """Return the number of frames."""
+        ...
+
+    def __getitem__(self, index: int) -> LabelledFrame:
+        """Read one frame; raises :class:`DataError`."""
+        ...
+
+
+@dataclass
+class Batch:
+    """
+    Prepared images with padded labels, in view pixels.
+
+    ``images`` (B, 7, S, S) float32; ``rectangles`` (B, M, 5); ``success`` (B, M) in [0, 1];
+    ``present`` (B, M) bool, False for padding.
+    """
+
+    images: Tensor
+    rectangles: Tensor
+    success: Tensor
+    present: Tensor
+
+    @property
+    def graspable(self) -> Tensor:
+        """(B, M) bool: labels that lift the object more often than not."""
+        return self.present & (self.success >= 0.5)
+
+    def to(self, device: torch.device) -> Batch:
+        """Copy to ``device``."""
+        return Batch(self.images.to(device, memory_format=torch.channels_last),
+                     self.rectangles.to(device), self.success.to(device), self.present.to(device))
+
+
+def collate(images: list[np.ndarray], rectangles: list[np.ndarray],
+            success: list[np.ndarray]) -> Batch:
+    """Stack images (7, S, S) and pad their labels to a common number."""
+    size = len(images)
+    most = max(1, max(len(r) for r in rectangles))
+    padded = torch.zeros(size, most, 5)
+    # Far away and of size one: padding must be harmless where a loss forgets to mask it.
+    padded[..., :2] = -1e4
+    padded[..., 3:] = 1.0
+    shares = torch.zeros(size, most)
+    present = torch.zeros(size, most, dtype=torch.bool)
+    for i, (labels, share) in enumerate(zip(rectangles, success)):
+        count = len(labels)
+        padded[i, :count] = torch.from_numpy(np.asarray(labels, np.float32).reshape(-1, 5))
+        shares[i, :count] = torch.from_numpy(np.asarray(share, np.float32))
+        present[i, :count] = True
+    stacked = torch.from_numpy(np.stack(images))
+    return Batch(stacked.contiguous(memory_format=torch.channels_last), padded, shares, present)

@@ -1,0 +1,93 @@
+"""Reader of the data that ``grasp_stn simulate`` writes; the writer is ``simulation/labels.py``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from ..rgbd import CameraIntrinsics, RgbdFrame, clean_depth
+from .sample import DataError, LabelledFrame
+
+# Depth is stored as uint16 in units of 0.1 mm.
+_DEPTH_UNIT = 1e-4
+
+
+class SimulatedDataset:
+    """
+    Frames of one or more folders, in the order of their names.
+
+    With ``cache`` the decoded images stay in memory (1.5 MB a frame), which a training needs;
+    ``limit`` takes the first frames only.
+    """
+
+    def __init__(self, *folders: str | Path, cache: bool = False, limit: int | None = None):
+        """List the frames; raises :class:`DataError` where there is none."""
+        self._entries: list[Path] = []
+        for folder in map(Path, folders):
+            if not (folder / 'dataset.json').exists():
+                raise DataError(f'{folder} is no simulated data set: dataset.json is missing; '
+                                'make one with: grasp_stn simulate')
+            # The label file is written last, so its presence means that the frame is complete.
+            found = sorted(p for p in folder.glob('*.json') if p.stem.isdigit())
+            if not found:
+                raise DataError(f'{folder} has no finished frame yet')
+            self._entries += found
+        self._entries = self._entries[:limit]
+        self._cache: dict[int, tuple] | None = {} if cache else None
+
+    def __len__(self) -> int:
+        """Return the number of frames."""
+        return len(self._entries)
+
+    def __getitem__(self, index: int) -> LabelledFrame:
+        """Read one frame; raises :class:`DataError` that names the broken file."""
+        if self._cache is not None and index in self._cache:
+            rgb, raw, labels = self._cache[index]
+        else:
+            rgb, raw, labels = self._read(self._entries[index])
+            if self._cache is not None:
+                self._cache[index] = rgb, raw, labels
+        depth = clean_depth(raw.astype(np.float32) * np.float32(_DEPTH_UNIT))
+        frame = RgbdFrame(rgb, depth, CameraIntrinsics(**labels['intrinsics']))
+        return LabelledFrame(labels['name'], frame, labels['rectangles'], labels['success'],
+                             labels['objects'])
+
+    def index_of(self, index: int) -> int:
+        """Return the scene index in the data set (with its seed it names the scene)."""
+        return int(self._entries[index].stem)
+
+    def mask(self, index: int) -> np.ndarray:
+        """Object mask (H, W) uint8 of a frame: 0 = background, i + 1 = object i."""
+        return _image(self._entries[index].with_name(self._entries[index].stem + '_mask.png'),
+                      np.uint8, 2)
+
+    @staticmethod
+    def _read(path: Path) -> tuple[np.ndarray, np.ndarray, dict]:
+        try:
+            record = json.loads(path.read_text())
+            grasps = record['grasps']
+            labels = {
+                'name': path.stem,
+                'intrinsics': {k: float(record['intrinsics'][k]) for k in ('fx', 'fy', 'cx',
+                                                                           'cy')},
+                'rectangles': np.array([g['rectangle'] for g in grasps], float).reshape(-1, 5),
+                'success': np.array([g['successes'] / g['trials'] for g in grasps], float),
+                'objects': tuple(o['family'] for o in record['objects']),
+            }
+        except (OSError, ValueError, KeyError, TypeError, ZeroDivisionError) as error:
+            raise DataError(f'{path} is no valid label file: {error!r}') from None
+        bgr = _image(path.with_name(path.stem + '_rgb.png'), np.uint8, 3)
+        raw = _image(path.with_name(path.stem + '_depth.png'), np.uint16, 2)
+        return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), raw, labels
+
+
+def _image(path: Path, dtype: type, dimensions: int) -> np.ndarray:
+    image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    if image is None:
+        raise DataError(f'{path} is missing or no image')
+    if image.dtype != dtype or image.ndim != dimensions:
+        raise DataError(f'{path} has shape {image.shape} and type {image.dtype}')
+    return image

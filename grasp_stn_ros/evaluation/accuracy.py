@@ -1,0 +1,74 @@
+"""Accuracy by the rectangle metric, strict versions of it, and what each stage contributes."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..data.sample import Dataset
+from ..detector import GraspDetector
+from ..rectangle import is_correct
+
+# (IoU, degrees): the paper's metric first, then the strict one.
+PLAIN, STRICT = (0.25, 30.0), (0.50, 15.0)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One test image: is the best grasp correct, is any candidate, and how good its score was."""
+
+    plain: bool
+    strict: bool
+    any_plain: bool
+    located: bool           # some proposed location within 8 view pixels of a label
+    success_share: float    # of the labelled trials in this image
+    score: float
+
+
+def _correct(rectangle, labels, metric: tuple[float, float]) -> bool:
+    return is_correct(rectangle, labels, metric[0], math.radians(metric[1]))
+
+
+def judge(detector: GraspDetector, data: Dataset) -> list[Outcome]:
+    """
+    Run ``detector`` on every frame that has a graspable label.
+
+    A frame without one cannot be answered correctly by any rectangle and is left out, which is
+    the number that ``n`` reports.
+    """
+    outcomes = []
+    for index in range(len(data)):
+        sample = data[index]
+        labels = sample.graspable()
+        if not labels:
+            continue
+        detection = detector.detect(sample.frame, need_pose=False)
+        best = detection.best
+        rectangles = [c.rectangle for c in detection.candidates]
+        centres = np.array([[r.x, r.y] for r in labels])
+        scale = detection.region[2] / 400.0
+        located = any(np.hypot(*(centres - c.location).T).min() < 8 * scale
+                      for c in detection.candidates)
+        outcomes.append(Outcome(
+            plain=best is not None and _correct(best.rectangle, labels, PLAIN),
+            strict=best is not None and _correct(best.rectangle, labels, STRICT),
+            any_plain=any(_correct(r, labels, PLAIN) for r in rectangles),
+            located=located,
+            success_share=float(sample.success.mean()),
+            score=best.score if best is not None else 0.0))
+    return outcomes
+
+
+def summarize(outcomes: list[Outcome]) -> dict[str, float]:
+    """Shares in [0, 1] and n."""
+    if not outcomes:
+        return {'n': 0}
+    graspable = [o for o in outcomes if o.success_share >= 0.1]
+    return {'plain': float(np.mean([o.plain for o in outcomes])),
+            'strict': float(np.mean([o.strict for o in outcomes])),
+            'any_plain': float(np.mean([o.any_plain for o in outcomes])),
+            'located': float(np.mean([o.located for o in outcomes])),
+            'plain_share_above_0.1': float(np.mean([o.plain for o in graspable or outcomes])),
+            'n': len(outcomes)}

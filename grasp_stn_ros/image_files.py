@@ -1,0 +1,78 @@
+"""RGB-D frames from image files: one way for the command line and the readers of data sets."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from .reasons import GraspError, Reason
+from .rgbd import CameraIntrinsics, RgbdFrame, clean_depth, depth_from_millimetres
+
+
+def read_rgb(path: str | Path) -> np.ndarray:
+    """Colour or grey image file -> (H, W, 3) uint8 RGB; raises :class:`GraspError`."""
+    image = cv2.imread(str(path), cv2.IMREAD_COLOR) if os.path.isfile(path) else None
+    if image is None:
+        raise GraspError(Reason.INVALID_IMAGE, f'{path} is missing or no image file')
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def read_depth(path: str | Path) -> np.ndarray:
+    """
+    Depth image file -> (H, W) float32 metres with NaN for holes; raises :class:`GraspError`.
+
+    16-bit files hold millimetres with 0 for holes, float files metres.
+    """
+    image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED) if os.path.isfile(path) else None
+    if image is None:
+        raise GraspError(Reason.INVALID_DEPTH, f'{path} is missing or no image file')
+    if image.ndim == 2 and image.dtype == np.uint16:
+        return depth_from_millimetres(image)
+    if image.ndim == 2 and image.dtype in (np.float32, np.float64):
+        return clean_depth(image)
+    raise GraspError(Reason.INVALID_DEPTH, f'{path} has shape {image.shape} and type '
+                     f'{image.dtype}; expected 16-bit millimetres or float metres, one channel')
+
+
+def read_frame(rgb: str | Path, depth: str | Path | None = None,
+               intrinsics: CameraIntrinsics | None = None) -> RgbdFrame:
+    """Read one frame; raises :class:`GraspError`."""
+    return RgbdFrame(read_rgb(rgb), read_depth(depth) if depth else None, intrinsics)
+
+
+@dataclass(frozen=True)
+class ListedImage:
+    """One line of a list file."""
+
+    rgb: Path
+    depth: Path | None = None
+    intrinsics: CameraIntrinsics | None = None
+
+
+def parse_list_line(line: str, folder: Path) -> ListedImage:
+    """
+    Parse ``RGB [DEPTH] [FX FY CX CY]``; white space or commas between, quotes around names.
+
+    Relative paths are looked up in the working directory first, then in ``folder`` (that of the
+    list). Raises ValueError.
+    """
+    lexer = shlex.shlex(line, posix=True)
+    lexer.whitespace += ','
+    lexer.whitespace_split = True
+    lexer.commenters = ''
+    fields = list(lexer)
+    names, numbers = fields, None
+    if len(fields) in (5, 6):
+        names, numbers = fields[:-4], fields[-4:]
+    if len(names) not in (1, 2):
+        raise ValueError(f'expected "RGB [DEPTH] [FX FY CX CY]", got {len(fields)} fields')
+    intrinsics = None
+    if numbers is not None:
+        intrinsics = CameraIntrinsics(*(float(v) for v in numbers))
+    paths = [Path(n) if Path(n).is_absolute() or Path(n).exists() else folder / n for n in names]
+    return ListedImage(paths[0], paths[1] if len(paths) == 2 else None, intrinsics)

@@ -1,0 +1,33 @@
+"""Learning curves from a training's log."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+
+def plot_curves(log: Path, picture: Path) -> None:
+    """Draw losses and validation figures of ``log`` (.jsonl) into ``picture`` (.png)."""
+    import matplotlib
+    matplotlib.use('Agg')
+    import matplotlib.pyplot as plt
+    records = [json.loads(line) for line in log.read_text().splitlines()]
+    losses = [r for r in records if 'loss' in r]
+    measured = [r for r in records if 'validation' in r]
+    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4))
+    for name in sorted({k for r in losses for k in r['loss']}):
+        points = [(r['images'], r['loss'][name]) for r in losses if name in r['loss']]
+        left.plot(*zip(*points), label=name)
+    left.set(xlabel='images seen', ylabel='loss (smoothed)', yscale='log')
+    left.legend()
+    for name in ('plain', 'strict', 'any_plain', 'located'):
+        points = [(r['images'], 100 * r['validation'][name]) for r in measured
+                  if name in r['validation']]
+        if points:
+            right.plot(*zip(*points), marker='o', label=name)
+    right.set(xlabel='images seen', ylabel='% of validation images')
+    if measured:
+        right.legend()
+    figure.tight_layout()
+    figure.savefig(picture, dpi=110)
+    plt.close(figure)

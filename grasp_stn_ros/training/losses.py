@@ -1,0 +1,152 @@
+"""
+The losses of the four blocks, on ground truth and on the network's own candidates.
+
+*Ground truth* (stage-wise training, section III-E of the paper): each block sees what a perfect
+block before it would have handed over, with some jitter. *Own candidates* (end to end): each
+block also sees what the blocks before it really propose, and the gradient of the fit flows back
+through the sampling grids into location and angle.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+
+from ..data.sample import Batch
+from ..stn.multi_stage import MultiStageSTN
+from . import targets
+
+STAGES = ('crop', 'rotation', 'scale_crop', 'classifier')
+
+
+@dataclass(frozen=True)
+class LossSettings:
+    """How many candidates per image each block is trained on, and how much they are jittered."""
+
+    locations: int = 6                       # ground truth per image for stages 2 and 3
+    classified: int = 10                     # for stage 4
+    own: int = 6                             # own proposals per image
+    location_jitter: float = 3.5             # pixels
+    angle_jitter: float = math.radians(9)
+
+
+def stage_losses(model: MultiStageSTN, batch: Batch, stages: frozenset[str],
+                 own: frozenset[str], settings: LossSettings) -> dict[str, Tensor]:
+    """
+    Losses of ``stages``; those in ``own`` also see the network's own candidates.
+
+    Returns scalars by the name of the stage.
+    """
+    image, wanted = batch.images, batch.graspable
+    features = model.trunk(image)
+    maps = model.crop(features)
+    losses = {'crop': _crop_loss(maps, batch)}
+
+    proposals = None
+    if own:
+        # The offsets stay differentiable: the fit may pull the locations.
+        proposals, _ = model.crop.propose(maps, settings.own)
+
+    if 'rotation' in stages or 'scale_crop' in own:
+        locations = targets.pick(batch.rectangles, wanted, batch.present,
+                                 settings.locations)[..., :2]
+        locations = _clamped(locations, image) + \
+            torch.randn_like(locations) * settings.location_jitter
+        if 'rotation' in own and proposals is not None:
+            locations = torch.cat([locations, proposals.detach()], dim=1)
+        logits = model.angle_logits(features, locations, image.shape[-1])
+        losses['rotation'] = _rotation_loss(logits, locations, batch)
+
+    own_rectangles = None
+    if 'scale_crop' in stages:
+        truth = targets.pick(batch.rectangles, wanted, batch.present, settings.locations)
+        locations = _clamped(truth[..., :2], image)
+        locations = locations + torch.randn_like(locations) * settings.location_jitter
+        theta = truth[..., 2] + torch.randn_like(truth[..., 2]) * settings.angle_jitter
+        count = locations.shape[1]
+        if proposals is not None and {'scale_crop', 'classifier'} & own:
+            end_to_end = 'scale_crop' in own
+            at = proposals if end_to_end else proposals.detach()
+            own_theta = model.rotation.decode(
+                model.angle_logits(features, at, image.shape[-1]))[..., 0]
+            if not end_to_end:
+                own_theta = own_theta.detach()
+            locations = torch.cat([locations, at], dim=1)
+            theta = torch.cat([theta, own_theta], dim=1)
+        parameters = model.fit_parameters(features, image, locations, theta)
+        losses['scale_crop'] = _fit_loss(parameters, locations, theta, batch)
+        own_rectangles = model.fitted_rectangles(locations, theta, parameters)[:, count:].detach()
+
+    if 'classifier' in stages:
+        candidates = _labelled_candidates(batch, settings.classified)
+        if own_rectangles is not None and 'classifier' in own:
+            candidates = torch.cat([candidates, own_rectangles], dim=1)
+        losses['classifier'] = _classifier_loss(model, features, image, candidates, batch)
+    return {name: loss for name, loss in losses.items() if name in stages}
+
+
+def _clamped(points: Tensor, image: Tensor) -> Tensor:
+    """Padding lies far outside; keep what is picked from it near the image."""
+    return points.clamp(-20, image.shape[-1] + 20)
+
+
+def _crop_loss(maps: Tensor, batch: Batch) -> Tensor:
+    heat, offset, counts = targets.location_maps(batch.rectangles, batch.success,
+                                                 batch.graspable, maps.shape[-1])
+    entropy = F.binary_cross_entropy_with_logits(maps[:, 0], heat, reduction='none')
+    # Normalized by the positives, as in focal losses: they are a thousandth of the cells.
+    found = (entropy * (1 + 2 * heat)).sum() / heat.sum().clamp_min(10.0)
+    distance = (maps[:, 1:] - offset).abs().sum(dim=1) * counts
+    return 0.5 * found + 0.3 * distance.sum() / counts.sum().clamp_min(10.0)
+
+
+def _rotation_loss(logits: Tensor, locations: Tensor, batch: Batch) -> Tensor:
+    bins, near = targets.angle_bins(locations, batch.rectangles, batch.success, batch.graspable)
+    entropy = F.binary_cross_entropy_with_logits(logits, bins, reduction='none').mean(-1)
+    # Far from any label no angle is right, which is worth less than to tell angles apart.
+    return 3.0 * (entropy * (0.25 + 0.75 * (near > 0.3))).mean()
+
+
+def _fit_loss(parameters: Tensor, locations: Tensor, theta: Tensor, batch: Batch) -> Tensor:
+    # The target moves with the pose, so that its gradient pulls location and angle as well.
+    target, weight = targets.fit_targets(locations, theta, batch.rectangles, batch.graspable)
+    error = F.smooth_l1_loss(parameters, target, reduction='none', beta=0.3).mean(-1)
+    return 4.0 * (error * weight).sum() / weight.sum().clamp_min(1.0)
+
+
+def _labelled_candidates(batch: Batch, count: int) -> Tensor:
+    """Draw graspable, failed, displaced and background rectangles (B, count, 5)."""
+    failed = batch.present & ~batch.graspable
+    good, bad, moved = count * 3 // 10, count * 4 // 10, count * 2 // 10
+    groups = [(targets.pick(batch.rectangles, batch.graspable, batch.present, good), 1.0),
+              (targets.pick(batch.rectangles, failed, batch.present, bad), 1.0),
+              (targets.pick(batch.rectangles, batch.present, batch.present, moved), 4.0)]
+    size = batch.images.shape[-1]
+    result = []
+    for rectangles, spread in groups:
+        noise = torch.randn_like(rectangles)
+        extent = rectangles[..., 3:] * torch.exp(0.1 * noise[..., 3:])
+        result.append(torch.cat([
+            rectangles[..., :2].clamp(-20, size + 20) + noise[..., :2] * 2.0 * spread,
+            rectangles[..., 2:3] + noise[..., 2:3] * math.radians(5) * spread, extent], dim=-1))
+    background = torch.rand(len(batch.images), count - good - bad - moved, 5,
+                            device=batch.images.device)
+    scale = background.new_tensor([size, size, math.pi, 40.0, 10.0])
+    offset = background.new_tensor([0.0, 0.0, 0.0, 10.0, 6.0])
+    result.append(background * scale + offset)
+    return torch.cat(result, dim=1)
+
+
+def _classifier_loss(model: MultiStageSTN, features: Tensor, image: Tensor, candidates: Tensor,
+                     batch: Batch) -> Tensor:
+    with torch.no_grad():
+        match, lift, weight = targets.grasp_quality(candidates, batch.rectangles, batch.success,
+                                                    batch.graspable, batch.present)
+    logits = model.score_logits(features, image, candidates)
+    matching = F.binary_cross_entropy_with_logits(logits[..., 0], match)
+    lifting = F.binary_cross_entropy_with_logits(logits[..., 1], lift, reduction='none')
+    return 2.0 * matching + (lifting * weight).sum() / weight.sum().clamp_min(1.0)
