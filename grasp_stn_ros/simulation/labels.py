@@ -1,0 +1,366 @@
+"""
+Labelled images: candidate grasps, each tried out several times.
+
+Candidates come from the noise-free height map: random points and directions on the object, the
+width of what lies there, room for the fingers, and how squarely the two flanks face the jaws.
+Most are chosen to be good and diverse, some to be bad. Every candidate goes through full trials
+with its own friction, the first as planned and the others jittered, so that the share of
+successes says how robust a grasp is.
+
+Scene ``i`` of a data set depends on (seed, i) alone: interrupted, resumed or sharded runs write
+the same bytes, and :func:`open_scene` brings back the very scene for an evaluation.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from ..detection import Grasp
+from ..grasp_pose import MIDDLE, Gripper, grasp_axes, grasp_to_rectangle
+from . import gripper as physics
+from . import scene as scenes
+from .gripper import GraspTrial
+from .objects import make_object
+from .scene import HEIGHT_MAP_SIZE, HEIGHT_MAP_STEP, TableScene, UnsettledError, random_scene
+
+FORMAT = 1
+# Share of scenes with one, two and three objects.
+OBJECT_COUNTS = (0.85, 0.1, 0.05)
+ANTIPODAL, RANDOM = 12, 8
+TRIALS, MORE_TRIALS = 2, 2          # the latter where the first ones disagree
+JITTER_POSITION, JITTER_HEIGHT = 0.002, 0.001     # metres, one sigma
+JITTER_YAW = math.radians(3)
+JITTER_OPENING = 0.001
+_MIN_QUALITY = 0.85
+_MARGIN = (0.003, 0.012)            # metres added to the width on each side
+_PROPOSALS = 1000
+_DOWN = np.array([0.0, 0.0, -1.0])
+
+
+@dataclass(frozen=True)
+class Plan:
+    """
+    A top-down grasp in the world, metres.
+
+    ``position`` (3,) lies between the finger tips, ``yaw`` is the angle of the opening direction
+    against the world's x axis, ``surface`` the height of the surface level, ``kind`` 'antipodal'
+    or 'random'.
+    """
+
+    position: np.ndarray
+    yaw: float
+    opening: float
+    surface: float
+    kind: str
+
+    @property
+    def pose(self) -> np.ndarray:
+        """Pose (4, 4) in the world: x = approach (down), y = opening direction."""
+        pose = np.eye(4)
+        pose[:3, :3] = grasp_axes(_DOWN, np.array([math.cos(self.yaw), math.sin(self.yaw), 0]))
+        pose[:3, 3] = self.position
+        return pose
+
+
+def _lookup(heights: np.ndarray, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """World (x, y) -> (row, column) of the height map, clipped to it."""
+    half = HEIGHT_MAP_SIZE / 2 - 0.5
+    column = np.rint(x / HEIGHT_MAP_STEP + half).astype(int)
+    row = np.rint(half - y / HEIGHT_MAP_STEP).astype(int)
+    last = len(heights) - 1
+    return np.clip(row, 0, last), np.clip(column, 0, last)
+
+
+def propose(heights: np.ndarray, gripper: Gripper, rng: np.random.Generator,
+            count: int = _PROPOSALS) -> tuple[list[Plan], np.ndarray, np.ndarray]:
+    """
+    Draw ``count`` grasps on whatever stands in the height map (N, N) of metres.
+
+    Returns the plans, a mask (n,) of those where the object fits between the jaws and the
+    fingers have room, and their antipodal quality (n,) in [-1, 1].
+    """
+    rows, columns = np.nonzero(heights > 0.004)
+    if len(rows) < 30:
+        return [], np.zeros(0, bool), np.zeros(0)
+    half = HEIGHT_MAP_SIZE / 2 - 0.5
+    chosen = rng.integers(len(rows), size=count)
+    x = (columns[chosen] + rng.uniform(-0.5, 0.5, count) - half) * HEIGHT_MAP_STEP
+    y = (half - rows[chosen] - rng.uniform(-0.5, 0.5, count)) * HEIGHT_MAP_STEP
+    yaw = rng.uniform(0, math.pi, count)
+    margin = rng.uniform(*_MARGIN, count)
+    cos, sin = np.cos(yaw)[:, None, None], np.sin(yaw)[:, None, None]
+
+    # A strip under the gripper: u along the opening in mm, v over the height of the jaw plates.
+    reach = round((gripper.maximum_opening / 2 + gripper.finger_thickness) * 1000) + 15
+    u = np.arange(-reach, reach + 1) * 0.001                                    # (U,)
+    v = np.linspace(-0.5, 0.5, 7) * gripper.jaw_size
+    row, column = _lookup(heights,
+                          x[:, None, None] + cos * u[:, None] - sin * v,
+                          y[:, None, None] + sin * u[:, None] + cos * v)
+    profile = heights[row, column].max(axis=2)                                  # (n, U)
+
+    def extent(centre: np.ndarray):
+        """Surface level, tips and the solid run around ``centre`` (n,) along u."""
+        middle = np.abs(u - centre[:, None]) <= MIDDLE
+        surface = np.where(middle, profile, 0).max(axis=1)
+        tips = np.maximum(surface - gripper.finger_depth, gripper.support_clearance)
+        solid = profile > (tips + 0.002)[:, None]
+        before, after = u <= centre[:, None], u >= centre[:, None]
+        low = np.where(before & ~solid, u, -1).max(axis=1) + 0.0005
+        high = np.where(after & ~solid, u, 1).min(axis=1) - 0.0005
+        return surface, tips, low, high
+
+    # Twice, because the level at the middle of the run may differ from that where it was hit.
+    _, _, low, high = extent(np.zeros(count))
+    bounded = (low > -0.9) & (high < 0.9)
+    centre = np.where(bounded, (low + high) / 2, 0.0)
+    surface, tips, low, high = extent(centre)
+    bounded &= (low > -0.9) & (high < 0.9)
+    width = np.where(bounded, 2 * np.maximum(high - centre, centre - low), 0.0)
+    opening = np.minimum(width + 2 * margin, gripper.maximum_opening)
+
+    offset = np.abs(u - centre[:, None])
+    landing = ((offset >= opening[:, None] / 2)
+               & (offset <= opening[:, None] / 2 + gripper.finger_thickness))
+    free = np.where(landing, profile, -1).max(axis=1) < tips - 0.001
+    palm = profile.max(axis=1) < tips + physics.FINGER_LENGTH - 0.003
+    fits = bounded & (width > 0.003) & (opening > width + 0.005) & free & palm
+
+    smooth = cv2.GaussianBlur(heights, (0, 0), 1.2)
+    slope_x = cv2.Sobel(smooth, cv2.CV_32F, 1, 0)
+    slope_y = -cv2.Sobel(smooth, cv2.CV_32F, 0, 1)
+    across = np.array([-0.006, 0.0, 0.006])
+    cos, sin = cos[..., 0], sin[..., 0]                                          # (n, 1)
+
+    def facing(contact: np.ndarray, side: int) -> np.ndarray:
+        """Cosine between the flank's outward direction and that of the jaw, mean of 3 lines."""
+        at = _lookup(heights, x[:, None] + cos * contact[:, None] - sin * across,
+                     y[:, None] + sin * contact[:, None] + cos * across)
+        down_x, down_y = -slope_x[at], -slope_y[at]
+        length = np.hypot(down_x, down_y) + 1e-9
+        return (side * (down_x * cos + down_y * sin) / length).mean(axis=1)
+
+    quality = np.minimum(facing(np.where(bounded, low, 0), -1),
+                         facing(np.where(bounded, high, 0), 1))
+    x, y = x + cos[:, 0] * centre, y + sin[:, 0] * centre
+    plans = [Plan(np.array([x[i], y[i], tips[i]]), float(yaw[i]), float(opening[i]),
+                  float(surface[i]), 'antipodal') for i in range(count)]
+    return plans, fits, quality
+
+
+def choose(plans: list[Plan], fits: np.ndarray, quality: np.ndarray, gripper: Gripper,
+           rng: np.random.Generator) -> list[Plan]:
+    """Diverse antipodal candidates, some that do not face the flanks, some at random."""
+    chosen: list[Plan] = []
+    good = np.nonzero(fits & (quality > _MIN_QUALITY))[0]
+    for i in good[np.argsort(-(quality[good] + rng.uniform(0, 0.15, len(good))))]:
+        plan = plans[i]
+        if all(np.hypot(*(plan.position - other.position)[:2]) > 0.006
+               or abs((plan.yaw - other.yaw + math.pi / 2) % math.pi - math.pi / 2) > 0.25
+               for other in chosen):
+            chosen.append(plan)
+        if len(chosen) == ANTIPODAL:
+            break
+    bad = rng.permutation(np.nonzero(fits & (quality <= _MIN_QUALITY))[0])
+    anywhere = rng.permutation(len(plans))
+    # Some of the bad ones fit but do not face the flanks; the others do not even have to fit:
+    # beside the middle of the object, and opened by any width.
+    wanted = ANTIPODAL + RANDOM - len(chosen)
+    chosen += [replace(plans[i], kind='random') for i in bad[:wanted - 5]]
+    for i in anywhere[:ANTIPODAL + RANDOM - len(chosen)]:
+        beside = rng.normal(0, 0.008, 2)
+        chosen.append(replace(
+            plans[i], position=plans[i].position + [*beside, 0],
+            opening=float(rng.uniform(0.015, gripper.maximum_opening)), kind='random'))
+    return chosen
+
+
+def jittered(plan: Plan, gripper: Gripper, rng: np.random.Generator) -> Plan:
+    """The same grasp as an imprecise robot executes it."""
+    shift = rng.standard_normal(3) * [JITTER_POSITION, JITTER_POSITION, JITTER_HEIGHT]
+    position = plan.position + shift
+    position[2] = max(position[2], 0.5 * gripper.support_clearance)
+    opening = np.clip(plan.opening + rng.normal(0, JITTER_OPENING), 0.005,
+                      gripper.maximum_opening)
+    return Plan(position, plan.yaw + rng.normal(0, JITTER_YAW), float(opening), plan.surface,
+                plan.kind)
+
+
+def camera_grasp(plan: Plan, scene: TableScene) -> Grasp:
+    """The plan in the optical frame of the scene's camera."""
+    to_camera = np.linalg.inv(scene.camera_pose)
+    pose = to_camera @ plan.pose
+    surface = to_camera @ np.array([*plan.position[:2], plan.surface, 1.0])
+    return Grasp(pose[:3, 3], pose[:3, :3], plan.opening, scene.gripper.jaw_size, surface[:3],
+                 to_camera[:3, :3] @ scene.support_normal_world)
+
+
+def try_out(plan: Plan, trial: GraspTrial, gripper: Gripper, rng: np.random.Generator) -> list:
+    """Outcomes of the trials of one candidate: the first as planned, the others jittered."""
+    outcomes = [trial.execute(plan.pose, plan.opening, rng=rng)]
+    for i in range(1, TRIALS + MORE_TRIALS):
+        if i >= TRIALS and len({result.lifted for result in outcomes}) == 1:
+            break
+        again = jittered(plan, gripper, rng)
+        outcomes.append(trial.execute(again.pose, again.opening, rng=rng))
+    return [result.outcome for result in outcomes]
+
+
+# ---------------------------------------------------------------------- scenes and files
+def _open(seed: int, index: int, objects: int | None
+          ) -> tuple[TableScene, np.ndarray, np.random.Generator]:
+    """The scene, its object masks, and the generator in the state for what comes next."""
+    rng = np.random.default_rng([seed, index])
+    while True:
+        drawn = 1 + int(rng.choice(len(OBJECT_COUNTS), p=OBJECT_COUNTS))
+        count = objects or drawn
+        try:
+            scene = random_scene(rng, [make_object(rng) for _ in range(count)])
+        except UnsettledError:
+            continue
+        _, true = scene.observe(rng)
+        return scene, true.segmentation, rng
+
+
+def open_scene(seed: int, index: int, objects: int | None = None) -> TableScene:
+    """
+    Scene ``index`` of the data set with ``seed``, settled, as when its labels were made.
+
+    ``scene.frame`` is the RGB-D frame of the files, bit for bit. ``objects`` overrides the number
+    of objects that is drawn otherwise, and thereby makes another scene.
+    """
+    return _open(seed, index, objects)[0]
+
+
+def dataset_settings(seed: int) -> dict:
+    """What a data set depends on; two with equal settings have equal scenes."""
+    return {
+        'format': FORMAT,
+        'seed': seed,
+        'units': {'position': 'm', 'opening': 'm', 'yaw': 'rad', 'rectangle': 'px, rad',
+                  'depth_png': scenes.DEPTH_UNIT, 'depth_png_hole': 0},
+        'gripper': asdict(Gripper()),
+        'physics': {'closing_force': physics.CLOSING_FORCE, 'friction': list(physics.FRICTION),
+                    'lift': physics.LIFT, 'hold': physics.HOLD, 'timestep': scenes.TIMESTEP},
+        'camera': {'size': list(scenes.IMAGE_SIZE), 'focal_length': scenes.FOCAL_LENGTH},
+        'labels': {'antipodal': ANTIPODAL, 'random': RANDOM, 'trials': TRIALS,
+                   'more_trials': MORE_TRIALS, 'jitter_position': JITTER_POSITION,
+                   'jitter_height': JITTER_HEIGHT, 'jitter_yaw': JITTER_YAW,
+                   'jitter_opening': JITTER_OPENING, 'object_counts': list(OBJECT_COUNTS)},
+    }
+
+
+def _write(path: Path, content: bytes) -> None:
+    temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
+    temporary.write_bytes(content)
+    os.replace(temporary, path)
+
+
+def _png(image: np.ndarray) -> bytes:
+    return cv2.imencode('.png', image, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1].tobytes()
+
+
+def write_scene(out: Path, seed: int, index: int) -> dict:
+    """Simulate, label and write one scene; returns what its JSON file holds."""
+    scene, mask, rng = _open(seed, index, None)
+    try:
+        assert scene.frame is not None and scene.frame.depth is not None
+        plans, fits, quality = propose(scene.height_map(), scene.gripper, rng)
+        trial = GraspTrial(scene)
+        grasps = []
+        for plan in choose(plans, fits, quality, scene.gripper, rng) if plans else []:
+            rectangle = grasp_to_rectangle(camera_grasp(plan, scene), scene.intrinsics)
+            outcomes = try_out(plan, trial, scene.gripper, rng)
+            grasps.append({
+                'rectangle': [round(float(v), 4) for v in rectangle.as_array()],
+                'position': [round(float(v), 6) for v in plan.position],
+                'yaw': round(plan.yaw, 6), 'opening': round(plan.opening, 6),
+                'trials': len(outcomes), 'successes': outcomes.count('lifted'),
+                'outcomes': outcomes, 'kind': plan.kind})
+        content = {
+            'intrinsics': asdict(scene.intrinsics),
+            'camera_pose': scene.camera_pose.tolist(),
+            'objects': [{'name': thing.name, 'family': thing.family, 'mass': thing.mass}
+                        for thing in scene.objects],
+            'grasps': grasps}
+        stem = f'{index:06d}'
+        _write(out / f'{stem}_rgb.png', _png(scene.frame.rgb[..., ::-1]))
+        _write(out / f'{stem}_depth.png', _png(scenes.encode_depth(scene.frame.depth)))
+        _write(out / f'{stem}_mask.png', _png(mask))
+        # Last: its presence says that the scene is complete.
+        _write(out / f'{stem}.json', json.dumps(content).encode())
+        return content
+    finally:
+        scene.close()
+
+
+def prepare_folder(out: Path, seed: int) -> None:
+    """Create the folder of a data set, or make sure that it is one with the same settings."""
+    out.mkdir(parents=True, exist_ok=True)
+    settings = dataset_settings(seed)
+    path = out / 'dataset.json'
+    if path.exists():
+        if json.loads(path.read_text()) != settings:
+            raise ValueError(f'{out} holds a data set with other settings (see dataset.json '
+                             'there); choose another folder')
+    else:
+        _write(path, (json.dumps(settings, indent=1) + '\n').encode())
+
+
+def generate_dataset(out: str | Path, scenes: int, seed: int, shard: tuple[int, int] = (0, 1),
+                     progress: bool = True) -> int:
+    """
+    Write the scenes of ``shard`` (index, count) out of ``scenes`` to the folder ``out``.
+
+    Scenes that are there already are kept. Returns how many were made. Raises ValueError where
+    the folder holds a data set with other settings.
+    """
+    part, parts = shard
+    if not 0 <= part < parts:
+        raise ValueError(f'shard {part}/{parts}: the index must be below the count')
+    out = Path(out)
+    prepare_folder(out, seed)
+    cv2.setNumThreads(1)
+    made = 0
+    for index in _tracked(range(part, scenes, parts), f'scenes of {out.name}', progress):
+        if not (out / f'{index:06d}.json').exists():
+            write_scene(out, seed, index)
+            made += 1
+    return made
+
+
+def _tracked(sequence: range, what: str, progress: bool) -> Iterator[int]:
+    if not progress:
+        yield from sequence
+        return
+    from rich.progress import (BarColumn, MofNCompleteColumn, Progress, TextColumn,
+                               TimeElapsedColumn, TimeRemainingColumn)
+    columns = (TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(),
+               TimeElapsedColumn(), TimeRemainingColumn())
+    with Progress(*columns) as bar:
+        yield from bar.track(sequence, description=what)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Command line of the generator."""
+    parser = argparse.ArgumentParser(description=generate_dataset.__doc__)
+    parser.add_argument('--scenes', type=int, required=True)
+    parser.add_argument('--seed', type=int, default=0)
+    parser.add_argument('--out', type=Path, required=True)
+    parser.add_argument('--shard', default='0/1', help='I/N: only the scenes i with i %% N = I')
+    options = parser.parse_args(arguments)
+    part, parts = (int(v) for v in options.shard.split('/'))
+    generate_dataset(options.out, options.scenes, options.seed, (part, parts))
+
+
+if __name__ == '__main__':
+    main()
