@@ -15,12 +15,14 @@ import cv2
 import numpy as np
 from geometry_msgs.msg import Point, Pose, PoseStamped, Quaternion
 from grasp_stn_interfaces.msg import Grasp as GraspMessage
-from grasp_stn_interfaces.msg import GraspCandidate, GraspRectangle, GraspStages
+from grasp_stn_interfaces.msg import GraspCandidate, GraspStages
+from grasp_stn_interfaces.msg import GraspRectangle as RectangleMessage
 from sensor_msgs.msg import CameraInfo, Image, RegionOfInterest
 from std_msgs.msg import Header
 
 from ..detection import Candidate, Detection, Grasp
 from ..reasons import GraspError, Reason
+from ..rectangle import GraspRectangle
 from ..rgbd import CameraIntrinsics, RgbdFrame, clean_depth, depth_from_millimetres
 
 # Encoding -> channels and the OpenCV conversion to RGB (None: is RGB).
@@ -185,16 +187,33 @@ def pose_message(grasp: Grasp) -> Pose:
                 orientation=Quaternion(x=x, y=y, z=z, w=w))
 
 
+def matrix_to_pose(matrix: np.ndarray) -> Pose:
+    """Rigid transform (4, 4) -> Pose."""
+    grasp = Grasp(matrix[:3, 3], matrix[:3, :3], 0.0, 0.0, matrix[:3, 3], matrix[:3, 2])
+    return pose_message(grasp)
+
+
+def pose_to_matrix(pose: Pose) -> np.ndarray:
+    """Pose with a unit quaternion -> rigid transform (4, 4)."""
+    q, p = pose.orientation, pose.position
+    w, v = q.w, np.array([q.x, q.y, q.z])
+    cross = np.array([[0, -q.z, q.y], [q.z, 0, -q.x], [-q.y, q.x, 0]])
+    matrix = np.eye(4)
+    matrix[:3, :3] = (w * w - v @ v) * np.eye(3) + 2 * np.outer(v, v) + 2 * w * cross
+    matrix[:3, 3] = p.x, p.y, p.z
+    return matrix
+
+
 def pose_stamped_message(grasp: Grasp, header: Header) -> PoseStamped:
     """Return the pose with the image's stamp and frame."""
     return PoseStamped(header=header, pose=pose_message(grasp))
 
 
-def rectangle_message(candidate: Candidate) -> GraspRectangle:
+def rectangle_message(candidate: Candidate) -> RectangleMessage:
     """Return the candidate's rectangle in pixels of the colour image."""
     r = candidate.rectangle
-    return GraspRectangle(x=float(r.x), y=float(r.y), theta=float(r.theta),
-                          opening=float(r.opening), jaw=float(r.jaw))
+    return RectangleMessage(x=float(r.x), y=float(r.y), theta=float(r.theta),
+                            opening=float(r.opening), jaw=float(r.jaw))
 
 
 def grasp_message(candidate: Candidate, header: Header) -> GraspMessage:
@@ -229,6 +248,18 @@ def stages_message(detection: Detection, header: Header) -> GraspStages:
         best=best, reason=int(detection.reason), message=detection.message,
         stage_names=list(detection.milliseconds),
         stage_milliseconds=[float(t) for t in detection.milliseconds.values()])
+
+
+def detection_from_message(stages: GraspStages) -> Detection:
+    """Return the stages as a detection again, for drawing; without the grasps in space."""
+    candidates = tuple(
+        Candidate((c.x, c.y), c.location_score, c.theta,
+                  GraspRectangle(c.rectangle.x, c.rectangle.y, c.rectangle.theta,
+                                 c.rectangle.opening, c.rectangle.jaw),
+                  c.score, None, Reason(c.reason)) for c in stages.candidates)
+    return Detection(candidates, candidates[stages.best] if stages.best >= 0 else None,
+                     Reason(stages.reason), stages.message,
+                     dict(zip(stages.stage_names, stages.stage_milliseconds, strict=True)))
 
 
 def grasp_messages(candidates: Iterable[Candidate], header: Header) -> list[GraspMessage]:

@@ -36,6 +36,7 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 from visualization_msgs.msg import MarkerArray
 
+from .. import visualization
 from ..detection import Candidate, Detection
 from ..grasp_pose import Gripper
 from ..reasons import GraspError, Reason
@@ -348,8 +349,7 @@ class GraspNode(Node):
         self._marker_publisher.publish(
             self._markers.build(detection, frame, header, self._lifetime(values)))
         if self._debug_publisher.get_subscription_count():
-            from ..visualization import draw_detection
-            picture = draw_detection(frame.rgb, detection)
+            picture = visualization.draw_detection(frame.rgb, detection)
             self._debug_publisher.publish(
                 self._bridge.cv2_to_imgmsg(picture, encoding='rgb8', header=header))
 
