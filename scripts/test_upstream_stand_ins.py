@@ -12,16 +12,16 @@ temporary copy, in which ``ndarray.tostring()`` becomes ``tobytes()``, the same 
 NumPy 2.3 and later still have (``--unedited`` leaves it). Only Python tests run; the C++ ones test
 the C++ libraries, which have no stand-in.
 
-The conversion tests of vision_opencv take several minutes. The exit status is that of the tests.
+The exit status is that of the tests.
 """
 
 import argparse
 import importlib.util
 import os
+from pathlib import Path
 import subprocess
 import sys
 import tempfile
-from pathlib import Path
 
 PIP_ROS = Path(__file__).resolve().parents[1] / 'pip_ros'
 

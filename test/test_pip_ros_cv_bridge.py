@@ -3,6 +3,7 @@ cv_bridge as this project uses it: the stand-in of pip_ros/, or the real package
 
 Messages are put together byte by byte, so that the expected pixels can be read off.
 """
+# ruff: noqa: E402 (imports after importorskip)
 
 import array
 import struct

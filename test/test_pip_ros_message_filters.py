@@ -3,12 +3,13 @@ message_filters as this project uses it: the stand-in of pip_ros/, or the real p
 
 Stamps are in milliseconds and chosen so that the sets can be worked out by hand.
 """
+# ruff: noqa: E402 (imports after importorskip)
 
 import inspect
 import threading
 import time
-import uuid
 from types import SimpleNamespace
+import uuid
 
 import pytest
 
@@ -64,6 +65,17 @@ class Bench:
         return self.sets
 
 
+def in_threads(function, *calls):
+    """Call a function once per tuple of arguments, each in a thread; fail if one never returns."""
+    threads = [threading.Thread(target=function, args=call, daemon=True) for call in calls]
+    for thread in threads:
+        thread.start()
+    end = time.monotonic() + DEADLINE
+    for thread in threads:
+        thread.join(max(0.0, end - time.monotonic()))
+        assert not thread.is_alive(), 'still blocked at the deadline'
+
+
 # -- SimpleFilter ------------------------------------------------------------------------------
 
 def test_callbacks_get_the_message_and_their_own_arguments_in_order():
@@ -112,7 +124,7 @@ def test_a_message_is_used_once():
 
 def test_the_oldest_stamp_leaves_a_full_queue():
     bench = Bench(TimeSynchronizer, 2, 2)
-    bench.feed(0, 100, 300, 200)  # 100 goes, however late 200 comes
+    bench.feed(0, 300, 100, 200)  # 100 goes, although 300 came first
     assert bench.feed(1, 100) == []
     assert bench.feed(1, 200) == [(200, 200)]
     assert bench.feed(1, 300) == [(200, 200), (300, 300)]
@@ -132,6 +144,10 @@ def test_the_slop_is_a_strict_bound():
     bench.feed(0, 1000)
     assert bench.feed(1, 1050) == []
     assert bench.feed(1, 1049.999999) == [(1000, 1049.999999)]
+    bench = Bench(ApproximateTimeSynchronizer, 3, 10, 0.050)
+    bench.feed(0, 1000)
+    bench.feed(1, 1050)
+    assert bench.feed(2, 1025) == []  # near to both, which are too far apart
 
 
 def test_the_slop_holds_between_all_inputs_not_only_to_the_newest():
@@ -196,11 +212,7 @@ def test_every_set_is_delivered_once_with_inputs_in_threads(synchronizer, slop):
     count = 300
     bench = Bench(synchronizer, 3, count, *slop)
     stamps = [1000 + 100 * index for index in range(count)]
-    threads = [threading.Thread(target=bench.feed, args=(index, *stamps)) for index in range(3)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    in_threads(bench.feed, *[(index, *stamps) for index in range(3)])
     assert sorted(bench.sets) == [(stamp, stamp, stamp) for stamp in stamps]
 
 
@@ -223,10 +235,7 @@ def test_a_raising_callback_does_not_stall_the_inputs(synchronizer, slop):
     with pytest.raises(RuntimeError, match='callback'):
         bench.feed(1, 100)
     # Another thread, as an executor's: a lock still held by this one would not let it in.
-    other = threading.Thread(target=lambda: (bench.feed(0, 200), bench.feed(1, 200)), daemon=True)
-    other.start()
-    other.join(DEADLINE)
-    assert not other.is_alive()
+    in_threads(bench.feed, (0, 200), (1, 200))
     assert bench.sets == [(200, 200)]  # and 100, which failed, is not tried again
 
 
@@ -242,7 +251,8 @@ def test_a_callback_may_feed_its_own_synchronizer(synchronizer, slop):
 
     bench.synchronizer.registerCallback(feed_on)
     bench.feed(0, 100)
-    assert bench.feed(1, 100) == [(100, 100), (200, 200), (300, 300)]
+    in_threads(bench.feed, (1, 100))
+    assert bench.sets == [(100, 100), (200, 200), (300, 300)]
 
 
 # -- Cache -------------------------------------------------------------------------------------

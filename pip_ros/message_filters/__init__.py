@@ -25,9 +25,9 @@ a slop of 0 matches nothing (use ``TimeSynchronizer``).
 import itertools
 import threading
 
-import rclpy.logging
 from rclpy.clock import ROSClock
 from rclpy.duration import Duration
+import rclpy.logging
 from rclpy.time import Time
 
 __all__ = [
@@ -148,7 +148,7 @@ class Cache(SimpleFilter):
     def _content(self):
         """Return the (message, stamp) pairs of this moment."""
         with self._lock:
-            return list(zip(self.cache_msgs, self.cache_times))
+            return list(zip(self.cache_msgs, self.cache_times, strict=True))
 
     def getInterval(self, from_stamp, to_stamp):
         """Return the messages with ``from_stamp <= stamp <= to_stamp``."""
@@ -204,7 +204,7 @@ class TimeSynchronizer(SimpleFilter):
         self.queues = [{} for _ in fs]
         self.input_connections = [
             f.registerCallback(self.add, queue, index)
-            for index, (f, queue) in enumerate(zip(fs, self.queues))]
+            for index, (f, queue) in enumerate(zip(fs, self.queues, strict=True))]
 
     def _store(self, queue, nanoseconds, msg):
         """Put a message into its queue and keep the queue within its size."""
@@ -215,7 +215,8 @@ class TimeSynchronizer(SimpleFilter):
     def _signal_set(self, keys):
         """Take one message out of every queue and call back with them."""
         # Out of the queues first: a set is delivered once, whatever the callback does.
-        self.signalMessage(*[queue.pop(key) for queue, key in zip(self.queues, keys)])
+        self.signalMessage(
+            *[queue.pop(key) for queue, key in zip(self.queues, keys, strict=True)])
 
     def add(self, msg, my_queue, my_queue_index=None):
         """Store a message of one input; call back for every stamp that is complete."""
