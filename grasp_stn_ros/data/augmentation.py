@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 
 from ..preprocessing import INPUT_SIZE, View, preprocess
+from ..reasons import GraspError
 from ..rectangle import wrap_angle
 from .sample import LabelledFrame
 
@@ -36,10 +37,15 @@ class Augmentation:
         frame = sample.frame
         has_depth = frame.depth is not None
         use_rgb = not (has_depth and modality < self.no_colour)
-        use_depth = has_depth and modality < 1 - self.no_depth
+        use_depth = has_depth and (not use_rgb or modality < 1 - self.no_depth)
         if use_depth and rng.random() < self.holes:
             frame = replace(frame, depth=_with_holes(frame.depth, rng))
-        channels = preprocess(frame, view, use_rgb, use_depth).channels
+        try:
+            channels = preprocess(frame, view, use_rgb, use_depth).channels
+        except GraspError:
+            # The view happens to show nothing but holes.
+            use_rgb = True
+            channels = preprocess(frame, view, use_rgb, use_depth).channels
         if use_rgb:
             _jitter_colours(channels[:3], rng)
         rectangles, kept = to_view(sample.rectangles, view)

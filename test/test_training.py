@@ -1,0 +1,246 @@
+"""Simulated data in, weights out: reading, augmentation, losses, resuming."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from grasp_stn_ros.data.augmentation import Augmentation, to_view
+from grasp_stn_ros.data.sample import DataError, LabelledFrame, collate
+from grasp_stn_ros.data.simulated import SimulatedDataset
+from grasp_stn_ros.detector import GraspDetector
+from grasp_stn_ros.evaluation.accuracy import judge, summarize
+from grasp_stn_ros.evaluation.report import provenance, wilson_interval, write_json
+from grasp_stn_ros.preprocessing import View
+from grasp_stn_ros.rectangle import GraspRectangle, angle_distance
+from grasp_stn_ros.rgbd import CameraIntrinsics, RgbdFrame
+from grasp_stn_ros.simulation.labels import generate_dataset
+from grasp_stn_ros.stn import checkpoint
+from grasp_stn_ros.stn.multi_stage import ModelConfig, MultiStageSTN
+from grasp_stn_ros.training.losses import STAGES, LossSettings, stage_losses
+from grasp_stn_ros.training.schedule import Phase, paper_schedule, phase_at
+from grasp_stn_ros.training.trainer import Trainer, TrainingError, TrainingSettings
+
+TINY = ModelConfig(width=0.25, features=16, fine_channels=8)
+
+
+@pytest.fixture(scope='module')
+def data_folder(tmp_path_factory):
+    """Three simulated, labelled scenes."""
+    folder = tmp_path_factory.mktemp('simulated')
+    generate_dataset(folder, 3, seed=77, progress=False)
+    return folder
+
+
+def test_dataset_reads_what_the_simulation_wrote(data_folder):
+    data = SimulatedDataset(data_folder)
+    assert len(data) == 3
+    sample = data[1]
+    record = json.loads((data_folder / '000001.json').read_text())
+    assert sample.frame.rgb.shape == (480, 640, 3)
+    assert sample.frame.intrinsics.fx == record['intrinsics']['fx']
+    assert np.isnan(sample.frame.depth).any() and 0.4 < np.nanmedian(sample.frame.depth) < 2
+    assert len(sample.rectangles) == len(record['grasps']) == len(sample.success)
+    assert ((sample.success >= 0) & (sample.success <= 1)).all()
+    mask = data.mask(1)
+    # Labels lie on or near the object.
+    rows, columns = np.nonzero(mask)
+    centre = np.array([columns.mean(), rows.mean()])
+    assert np.linalg.norm(sample.rectangles[:, :2] - centre, axis=1).min() < 60
+
+
+@pytest.mark.parametrize('name, content, message', [
+    ('000000.json', b'{}', '000000.json is no valid label file'),
+    ('000000.json', b'not json', '000000.json is no valid label file'),
+    ('000000_rgb.png', b'', '000000_rgb.png is missing or no image'),
+    ('000000_depth.png', None, '000000_depth.png is missing or no image')])
+def test_broken_files_are_named(data_folder, tmp_path, name, content, message):
+    for file in data_folder.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    if content is None:
+        (tmp_path / name).unlink()
+    else:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match=message):
+        SimulatedDataset(tmp_path)[0]
+
+
+def test_a_folder_that_is_no_data_set_is_refused(tmp_path):
+    with pytest.raises(DataError, match='dataset.json is missing'):
+        SimulatedDataset(tmp_path)
+
+
+def test_rectangles_follow_the_view():
+    view = View.similarity((320.0, 240.0), 2.0, math.pi / 2, size=272)
+    mapped, inside = to_view(np.array([[330.0, 240, 0.2, 30, 10], [0, 0, 0, 30, 10]]), view)
+    # Ten pixels to the right become twenty pixels down.
+    assert np.allclose(mapped[0, :2], [135.5, 155.5])
+    assert angle_distance(mapped[0, 2], 0.2 + math.pi / 2) < 1e-9
+    assert mapped[0, 3:].tolist() == [60, 20] and inside.tolist() == [True, False]
+
+
+def test_mirrored_rectangles_agree_with_transformed_ones():
+    view = View.similarity((300.0, 200.0), 0.7, 0.9, mirror=True)
+    rectangle = GraspRectangle(310, 190, 0.4, 30, 12)
+    mapped, _ = to_view(rectangle.as_array()[None], view)
+    expected = rectangle.transformed(view.matrix).as_array()
+    assert np.allclose(mapped[0, [0, 1, 3, 4]], expected[[0, 1, 3, 4]])
+    assert angle_distance(mapped[0, 2], expected[2]) < 1e-9
+
+
+def test_augmentation_keeps_labels_on_the_object():
+    rgb = np.zeros((480, 640, 3), np.uint8)
+    rgb[230:250, 340:360] = 255
+    depth = np.full((480, 640), 0.8, np.float32)
+    sample = LabelledFrame('x', RgbdFrame(rgb, depth, CameraIntrinsics(525, 525, 319.5, 239.5)),
+                           np.array([[349.5, 239.5, 0.3, 30, 12.0]]), np.ones(1))
+    augment = Augmentation(no_colour=0.0, no_depth=0.0)
+    seen = 0
+    for seed in range(20):
+        channels, rectangles, _ = augment(sample, np.random.default_rng(seed))
+        assert channels.shape == (7, 272, 272) and np.isfinite(channels).all()
+        for x, y, *_ in rectangles:
+            background = np.median(channels[:3])
+            assert channels[:3, int(round(y)), int(round(x))].mean() > background + 0.2
+            seen += 1
+    assert seen > 10
+
+
+def test_modalities_are_dropped_whole():
+    depth = np.full((480, 640), 0.8, np.float32)
+    sample = LabelledFrame('x', RgbdFrame(np.full((480, 640, 3), 30, np.uint8), depth,
+                                          CameraIntrinsics(525, 525, 319.5, 239.5)),
+                           np.zeros((0, 5)), np.zeros(0))
+    rng = np.random.default_rng(0)
+    no_colour = Augmentation(no_colour=1.0)(sample, rng)[0]
+    assert (no_colour[:3] == 0).all() and (no_colour[3:] != 0).any()
+    no_depth = Augmentation(no_colour=0.0, no_depth=1.0)(sample, rng)[0]
+    assert (no_depth[3:] == 0).all() and (no_depth[:3] != 0).any()
+
+
+def _batch(count=2, size=96):
+    rng = np.random.default_rng(0)
+    labels = [rng.uniform([20, 20, -1, 20, 8], [70, 70, 1, 30, 12], (4, 5)) for _ in range(count)]
+    images = [rng.normal(size=(7, size, size)).astype(np.float32) for _ in range(count)]
+    return collate(images, labels, [np.array([1.0, 1, 0, 0.5])] * count)
+
+
+@pytest.mark.parametrize('phase', paper_schedule(), ids=lambda p: p.name)
+def test_every_phase_trains_its_stages_and_no_other(phase):
+    torch.manual_seed(0)
+    model = MultiStageSTN(TINY)
+    losses = stage_losses(model, _batch(), phase.stages, phase.own, LossSettings())
+    assert set(losses) == set(phase.stages)
+    total = sum(losses.values())
+    assert torch.isfinite(total)
+    total.backward()
+    blocks = {'crop': model.crop, 'rotation': model.rotation, 'scale_crop': model.scale_crop,
+              'classifier': model.classifier}
+    for name, block in blocks.items():
+        trained = any(p.grad is not None and p.grad.abs().sum() > 0 for p in block.parameters())
+        assert trained == (name in phase.stages), name
+
+
+def test_losses_survive_images_without_any_label():
+    model = MultiStageSTN(TINY)
+    batch = collate([np.zeros((7, 96, 96), np.float32)] * 2, [np.zeros((0, 5))] * 2,
+                    [np.zeros(0)] * 2)
+    everything = frozenset(STAGES)
+    losses = stage_losses(model, batch, everything, everything - {'crop'}, LossSettings())
+    assert all(torch.isfinite(v) for v in losses.values())
+
+
+def test_schedule_goes_from_ground_truth_to_end_to_end_backwards():
+    phases = paper_schedule()
+    assert phase_at(phases, 0.0) == 0 and phase_at(phases, 1.0) == len(phases) - 1
+    assert sum(p.share for p in phases) == pytest.approx(1)
+    order = [p.own for p in phases if p.own]
+    assert order[0] == {'classifier'} and order[-1] >= {'classifier', 'scale_crop', 'rotation'}
+
+
+SHORT = (Phase('ground truth', 0.5, frozenset(STAGES)),
+         Phase('end to end', 0.5, frozenset(STAGES), frozenset({'classifier', 'scale_crop'})))
+
+
+def _trainer(data, out, images=24, **settings):
+    return Trainer(data, out, TrainingSettings(images=images, batch=4, warm_up=2, **settings),
+                   TINY, SHORT)
+
+
+def test_interrupted_training_gives_the_same_weights(data_folder, tmp_path):
+    data = SimulatedDataset(data_folder, cache=True)
+    whole = _trainer(data, tmp_path / 'whole').run()
+
+    class Stop(Exception):
+        pass
+
+    interrupted = _trainer(data, tmp_path / 'parts')
+    step = interrupted._train_step
+
+    def stop_in_the_middle(batch, phase):
+        if interrupted.step == 3:
+            raise Stop
+        step(batch, phase)
+
+    interrupted._train_step = stop_in_the_middle
+    with pytest.raises(Stop):
+        interrupted.run()
+    interrupted.save_state()
+    resumed = _trainer(data, tmp_path / 'parts')
+    assert resumed.resume() and resumed.step == 3
+    parts = resumed.run()
+    for name, value in whole.state_dict().items():
+        assert torch.allclose(value, parts.state_dict()[name], atol=1e-5), name
+    assert checkpoint.load(tmp_path / 'parts' / 'model.safetensors')[1]['training']['seed'] == 0
+
+
+def test_resuming_with_other_settings_is_refused(data_folder, tmp_path):
+    data = SimulatedDataset(data_folder)
+    _trainer(data, tmp_path).save_state()
+    with pytest.raises(TrainingError, match='other settings'):
+        _trainer(data, tmp_path, seed=5).resume()
+
+
+def test_a_loss_that_is_not_finite_stops_the_training(data_folder, tmp_path):
+    trainer = _trainer(SimulatedDataset(data_folder), tmp_path)
+    with torch.no_grad():
+        trainer.model.crop.output.weight.fill_(math.nan)
+    with pytest.raises(TrainingError, match='not finite in step 0'):
+        trainer.run()
+
+
+def test_judge_counts_what_is_right(data_folder):
+    data = SimulatedDataset(data_folder)
+    detector = GraspDetector(MultiStageSTN(TINY))
+    outcomes = judge(detector, data)
+    summary = summarize(outcomes)
+    graspable = sum(bool(data[i].graspable()) for i in range(3))
+    assert summary['n'] == graspable
+    assert summary['strict'] <= summary['plain'] <= summary['any_plain']
+
+    class Oracle:
+        def detect(self, frame, need_pose):
+            from grasp_stn_ros.detection import Candidate, Detection
+            from grasp_stn_ros.reasons import Reason
+            label = next(d for d in (data[i] for i in range(3))
+                         if np.array_equal(d.frame.rgb, frame.rgb)).graspable()[0]
+            best = Candidate((label.x, label.y), 1.0, label.theta, label, 1.0)
+            return Detection((best,), best, Reason.OK, '', {}, (80, 0, 480, 480))
+
+    perfect = summarize(judge(Oracle(), data))
+    assert perfect['plain'] == perfect['strict'] == perfect['located'] == 1
+
+
+def test_results_say_where_they_come_from(tmp_path):
+    write_json(tmp_path / 'deep' / 'result.json', {'n': 3})
+    result = json.loads((tmp_path / 'deep' / 'result.json').read_text())
+    assert result['n'] == 3 and set(provenance()) <= set(result)
+    assert result['machine']['cores'] >= 1
+
+
+def test_wilson_interval_by_hand():
+    # 8 of 10: centre (0.8 + 0.19208) / 1.38416, half width from the textbook formula.
+    low, high = wilson_interval(8, 10)
+    assert low == pytest.approx(0.4902, abs=1e-3) and high == pytest.approx(0.9433, abs=1e-3)
+    assert wilson_interval(0, 0) == (0.0, 1.0)
