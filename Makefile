@@ -1,0 +1,51 @@
+# make demo, make test, make lint: each brings the environment in .venv up to date first.
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+
+SCENES ?=
+SEED ?=
+GUI ?=
+DEMO_ARGS ?=
+TEST_ARGS ?=
+export PYTHON PIP_EXTRA
+
+# Inherited from another environment's Python, it would keep ours from finding its libraries.
+unexport _ROS_WHEELS_BOOTSTRAP_COMPLETE
+
+export MUJOCO_GL ?= egl
+# Idle OpenMP threads must not spin: the simulator and the detector share the cores.
+export OMP_WAIT_POLICY ?= PASSIVE
+# What libraries would write into the home folder stays in the project folder.
+export MPLCONFIGDIR ?= $(CURDIR)/.cache/matplotlib
+export ROS_LOG_DIR ?= $(CURDIR)/.cache/ros-log
+
+RUN := .venv/bin/python
+demo_options := $(if $(SCENES),--scenes $(SCENES)) $(if $(SEED),--seed $(SEED)) $(if $(filter-out 0,$(GUI)),--gui)
+
+.PHONY: help setup demo test lint clean
+
+help:
+	@echo 'make demo    simulated camera, ROS 2 node, service call, grasp, lift'
+	@echo '             options: SCENES=5 SEED=1 GUI=1'
+	@echo 'make test    the whole test suite; TEST_ARGS="test/test_rgbd.py -k hole" for a part'
+	@echo 'make lint    ruff and mypy'
+	@echo 'make setup   only make or update the environment in .venv (the others do it as well);'
+	@echo '             options: PYTHON=python3.11  PIP_EXTRA="more options for pip"'
+	@echo 'make clean   remove the environment and everything built'
+
+setup:
+	@python=$$(sh scripts/find_python.sh) && "$$python" scripts/setup_env.py
+
+demo: setup
+	@$(RUN) -m grasp_stn_ros.ros.demo $(demo_options) $(DEMO_ARGS)
+
+test: export OMP_NUM_THREADS ?= 1
+test: setup
+	$(RUN) -m pytest $(TEST_ARGS)
+
+lint: setup
+	$(RUN) -m ruff check .
+	$(RUN) -m mypy
+
+clean:
+	rm -rf .venv .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis build install log *.egg-info

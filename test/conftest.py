@@ -1,0 +1,21 @@
+"""Keep every test session apart from other ROS 2 processes and from the user's folders."""
+
+import os
+from pathlib import Path
+import tempfile
+
+PROJECT = Path(__file__).resolve().parent.parent
+
+
+def pytest_configure(config):
+    """Set what ROS 2 reads when it is first imported or initialized."""
+    # 1-101: the domains whose ports lie below Linux's ephemeral ports. Sessions that run at the
+    # same time have different process ids, so neighbours get different domains.
+    os.environ['ROS_DOMAIN_ID'] = str(1 + os.getpid() % 101)
+    os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
+    os.environ['FASTDDS_DEFAULT_PROFILES_FILE'] = str(PROJECT / 'config' / 'fastdds_shm.xml')
+    folder = tempfile.TemporaryDirectory(prefix='grasp_stn_test_')
+    config.add_cleanup(folder.cleanup)
+    os.environ['ROS_LOG_DIR'] = folder.name
+
+
