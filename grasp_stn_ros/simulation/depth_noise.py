@@ -41,12 +41,12 @@ def structured_light(depth: np.ndarray, intrinsics: CameraIntrinsics,
     disparity = np.round(disparity / DISPARITY_STEP) * DISPARITY_STEP
     measured = scale / np.maximum(disparity, DISPARITY_STEP)
 
-    # Shadow: going right along a row, the projector's column must increase; where it falls back
-    # behind one already seen, something nearer stands between the projector and this pixel.
+    # Shadow: going left along a row, the projector's column must decrease. A pixel whose column
+    # lies beyond one seen farther right is behind a nearer surface there, out of its light.
     projector = columns - scale / true
-    reached = np.maximum.accumulate(projector, axis=1)
+    nearer = np.minimum.accumulate(projector[:, ::-1], axis=1)[:, ::-1]
     hole = np.zeros((height, width), bool)
-    hole[:, 1:] = projector[:, 1:] < reached[:, :-1] - 1.0
+    hole[:, :-1] = projector[:, :-1] > nearer[:, 1:] + 1.0
 
     # Depth change per pixel (metres); times f / z it is the tangent of the incidence angle.
     change = np.hypot(cv2.Sobel(true, cv2.CV_32F, 1, 0, scale=0.125),
