@@ -5,8 +5,8 @@ import pytest
 
 pytest.importorskip('mujoco', reason='mujoco is missing; pip install -r requirements.txt')
 
-from grasp_stn_ros.rgbd import CameraIntrinsics  # noqa: E402
-from grasp_stn_ros.simulation.depth_noise import (  # noqa: E402
+from grasp_stn_ros.rgbd import CameraIntrinsics
+from grasp_stn_ros.simulation.depth_noise import (
     BASELINE,
     DISPARITY_STEP,
     structured_light,

@@ -38,6 +38,8 @@ _PALM = (0.02, 0.025)       # half depth and half width of the palm, metres
 _CHUNK = 5                  # simulation steps between two looks at the state
 _SLIDES = ('grip_x', 'grip_y', 'grip_z')
 _PARKED = (0.0, 0.0, 1.6)
+_PATIENCE = 3.0             # seconds into a trial by which the jaws must have closed
+GROUP = 2                   # of MuJoCo's geom groups: the camera leaves it out of its frames
 
 
 @dataclass(frozen=True)
@@ -56,14 +58,14 @@ class TrialResult:
 
 
 def add_gripper(spec: mujoco.MjSpec, gripper: Gripper) -> None:
-    """Put the hand into a model under construction; geoms in group 3, not seen by the camera."""
+    """Put the hand into a model under construction, with its geoms in :data:`GROUP`."""
     outer = spec.worldbody.add_body(name='grip', gravcomp=1, mass=0.3, inertia=[1e-4] * 3,
                                     explicitinertial=True)
     for name, axis in zip(_SLIDES, np.eye(3), strict=True):
         outer.add_joint(name=name, type=mujoco.mjtJoint.mjJNT_SLIDE, axis=axis)
     hand = outer.add_body(name='hand', gravcomp=1)
     # contype 2 meets the objects' and the table's conaffinity; the gripper never meets itself.
-    contact = {'contype': 2, 'conaffinity': 0, 'group': 3}
+    contact = {'contype': 2, 'conaffinity': 0, 'group': GROUP}
     hand.add_geom(name='palm', type=mujoco.mjtGeom.mjGEOM_BOX, mass=0.5,
                   size=[_PALM[0], gripper.maximum_opening / 2 + 0.015, _PALM[1]],
                   pos=[-FINGER_LENGTH - _PALM[0], 0, 0], rgba=[0.2, 0.2, 0.22, 1], **contact)
@@ -218,8 +220,8 @@ class GraspTrial:
                 return
             pressing = data.actuator_force[self._drive] < -0.95 * CLOSING_FORCE
             still = still + 1 if pressing and last - now < 2e-4 else 0
-            # What still gives way after this many jaw travels is pushed around, not grasped.
-            if data.time > 3.0:
+            # What still gives way is pushed around rather than grasped; the lift will tell.
+            if data.time > _PATIENCE:
                 return
             last = now
 

@@ -14,15 +14,16 @@ the same bytes, and :func:`open_scene` brings back the very scene for an evaluat
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
 import json
 import math
 import os
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import cv2
 import numpy as np
+from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn
 
 from ..detection import Grasp
 from ..grasp_pose import MIDDLE, Gripper, grasp_axes, grasp_to_rectangle
@@ -342,10 +343,7 @@ def _tracked(sequence: range, what: str, progress: bool) -> Iterator[int]:
     if not progress:
         yield from sequence
         return
-    from rich.progress import (BarColumn, MofNCompleteColumn, Progress, TextColumn,
-                               TimeElapsedColumn, TimeRemainingColumn)
-    columns = (TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(),
-               TimeElapsedColumn(), TimeRemainingColumn())
+    columns = (*Progress.get_default_columns(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns) as bar:
         yield from bar.track(sequence, description=what)
 

@@ -57,6 +57,11 @@ def _frustum(bottom: float, top: float, height: float, count: int = 20) -> np.nd
     return np.concatenate([_ellipse(bottom, -height / 2, count), _ellipse(top, height / 2, count)])
 
 
+def _cylinder(radius: float, height: float, count: int) -> np.ndarray:
+    """A prism around z over a regular polygon of ``count`` corners."""
+    return _frustum(radius, radius, height, count)
+
+
 def _along_x(points: np.ndarray) -> np.ndarray:
     """Turn the z axis into the x axis."""
     return points[:, [2, 0, 1]]
@@ -143,7 +148,7 @@ def _make_box(rng) -> Parts:
 
 def _make_can(rng) -> Parts:
     radius = rng.uniform(0.010, 0.042)
-    return [_frustum(radius, radius, rng.uniform(0.03, 0.17), 24)]
+    return [_cylinder(radius, rng.uniform(0.03, 0.17), 24)]
 
 
 def _make_prism(rng) -> Parts:
@@ -168,7 +173,7 @@ def _make_bottle(rng) -> tuple[Parts, list[int]]:
     flat = [flatness, flatness, flatness, 1, 1]
     parts = [np.concatenate([_ellipse(r[i], z[i], 22, flat[i]),
                              _ellipse(r[i + 1], z[i + 1], 22, flat[i + 1])]) for i in range(4)]
-    parts.append(_frustum(neck * 1.25, neck * 1.25, 0.018, 16) + [0, 0, height])
+    parts.append(_cylinder(neck * 1.25, 0.018, 16) + [0, 0, height])
     return parts, [0, 0, 0, 0, 1]
 
 
@@ -212,7 +217,7 @@ def _make_blob(rng) -> tuple[Parts, list[int]]:
     parts = []
     for _ in range(int(rng.integers(2, 5))):
         part = (_box(*(u(0.015, 0.09, 3) * [1, 0.5, 0.5])) if rng.random() < 0.6
-                else _frustum(*[u(0.008, 0.025)] * 2, u(0.03, 0.11), 14))
+                else _cylinder(u(0.008, 0.025), u(0.03, 0.11), 14))
         axis, angle = int(rng.integers(3)), rng.choice([0, np.pi / 2, np.pi / 4])
         order = [(axis + k) % 3 for k in (1, 2, 0)]
         turned = np.empty_like(part)
@@ -225,7 +230,7 @@ def _make_screwdriver(rng) -> tuple[Parts, list[int]]:
     u = rng.uniform
     length, radius = u(0.09, 0.18), u(0.006, 0.016)
     handle = _frustum(radius, radius * u(0.7, 1.1), length / 2, 10 if rng.random() < 0.5 else 6)
-    shaft = _frustum(*[radius * u(0.3, 0.5)] * 2, length * 0.55, 10)
+    shaft = _cylinder(radius * u(0.3, 0.5), length * 0.55, 10)
     parts = [_along_x(handle), _along_x(shaft) + [length / 2, 0, 0]]
     if rng.random() < 0.5:
         parts.append(_box(0.015, radius * u(1, 2), radius * u(0.2, 0.5)) + [length * 0.78, 0, 0])
@@ -235,8 +240,8 @@ def _make_screwdriver(rng) -> tuple[Parts, list[int]]:
 def _make_hammer(rng) -> tuple[Parts, list[int]]:
     u = rng.uniform
     length, radius, head = u(0.12, 0.24), u(0.006, 0.014), u(0.01, 0.018)
-    return [_along_x(_frustum(radius, radius, length, 10)),
-            _along_y(_frustum(head, head, u(0.05, 0.09), 12)) + [length / 2, 0, 0]], [0, 1]
+    return [_along_x(_cylinder(radius, length, 10)),
+            _along_y(_cylinder(head, u(0.05, 0.09), 12)) + [length / 2, 0, 0]], [0, 1]
 
 
 def _make_ring(rng) -> Parts:
@@ -287,8 +292,8 @@ def _make_dumbbell(rng) -> tuple[Parts, list[int]]:
     u = rng.uniform
     length, grip = u(0.07, 0.13), u(0.006, 0.014)
     weight, depth, count = u(0.018, 0.032), u(0.015, 0.04), 6 if rng.random() < 0.5 else 16
-    parts = [_along_x(_frustum(grip, grip, length, 12))]
-    parts += [_along_x(_frustum(weight, weight, depth, count)) + [side * length / 2, 0, 0]
+    parts = [_along_x(_cylinder(grip, length, 12))]
+    parts += [_along_x(_cylinder(weight, depth, count)) + [side * length / 2, 0, 0]
               for side in (-1, 1)]
     return parts, [0, 1, 1]
 
@@ -297,11 +302,11 @@ def _make_pen(rng) -> tuple[Parts, list[int]]:
     u = rng.uniform
     length, radius, count = u(0.10, 0.16), u(0.004, 0.008), int(rng.choice([6, 8, 16]))
     tip = 0.012
-    parts = [_along_x(_frustum(radius, radius, length, count)),
+    parts = [_along_x(_cylinder(radius, length, count)),
              _along_x(_frustum(radius, 0.001, tip, count)) + [(length + tip) / 2, 0, 0]]
     if rng.random() < 0.5:
         cap = u(0.03, 0.05)
-        parts.append(_along_x(_frustum(*[radius * 1.15] * 2, cap, 16))
+        parts.append(_along_x(_cylinder(radius * 1.15, cap, 16))
                      - [(length - cap) / 2 + 0.001, 0, 0])
     return parts, [0, 1, 1][:len(parts)]
 
@@ -337,9 +342,11 @@ def object_from_parts(family: str, parts: list[np.ndarray], mass: float,
 
 
 def make_object(rng: np.random.Generator, family: str | None = None) -> SimObject:
-    """Draw an object of ``family``, or of any one of :data:`FAMILIES`."""
+    """Draw an object of ``family``, or of any one of :data:`FAMILIES`; ValueError if unknown."""
     if family is None:
         family = FAMILIES[rng.integers(len(FAMILIES))]
+    if family not in _FAMILIES:
+        raise ValueError(f'no object family {family!r}; there are {", ".join(FAMILIES)}')
     made = _FAMILIES[family](rng)
     parts, materials = made if isinstance(made, tuple) else (made, None)
     # Parts overlap a little, so this is not exact; the draw of the density is far coarser.

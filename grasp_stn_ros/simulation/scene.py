@@ -7,9 +7,9 @@ pose maps the REP-103 optical frame (x right, y down, z forward) to the world.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+import math
 
 import mujoco
 import numpy as np
@@ -19,6 +19,7 @@ from ..grasp_pose import Gripper
 from ..rgbd import CameraIntrinsics, RgbdFrame, clean_depth
 from . import textures
 from .depth_noise import structured_light
+from .gripper import GROUP as _GRIPPER_GROUP
 from .gripper import add_gripper, park
 from .objects import SimObject
 from .rendering import OffscreenRenderer
@@ -36,7 +37,8 @@ _TABLE_TEXTURE, _OBJECT_TEXTURE = 512, 128
 _TABLE_HALF = 1.5
 _FLOOR = -0.72
 _ORTHO_HEIGHT = 0.9
-_OBJECT_GROUP, _SCENERY_GROUP, _GRIPPER_GROUP, _HIDDEN_GROUP = 1, 0, 3, 4
+# MuJoCo's viewer shows the groups below 3 by default.
+_SCENERY_GROUP, _OBJECT_GROUP, _HIDDEN_GROUP = 0, 1, 4
 # MuJoCo cameras look along -z with y up; optical frames along z with y down.
 _FROM_OPTICAL = np.diag([1.0, -1.0, -1.0])
 
