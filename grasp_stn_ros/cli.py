@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import math
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+import json
+import math
 from pathlib import Path
+import sys
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -93,6 +93,7 @@ def train(data: tuple[Path, ...], validation: Path | None, out: Path, images: in
                                     seed=seed)
 
         def validate(model) -> dict[str, float]:
+            assert judged is not None
             return summarize(judge(GraspDetector(model, device=device), judged))
 
         trainer = Trainer(frames, out, settings, validate=validate if judged else None,

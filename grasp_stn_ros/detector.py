@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
-import time
 from collections.abc import Callable
+import dataclasses
 from importlib import resources
 from pathlib import Path
+import time
 
 import numpy as np
 import torch
@@ -83,8 +83,8 @@ class GraspDetector:
             torch.set_num_threads(threads)
         # Denormals make single operations up to a hundred times slower.
         torch.set_flush_denormal(True)
-        self._model = fold_batch_norm(model.eval()).to(self.device,
-                                                       memory_format=torch.channels_last)
+        self._model = fold_batch_norm(model.eval()).to(self.device)
+        self._model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         if precision == 'auto':
             fast = self.device.type == 'cuda' or cpu_has_bf16()
             precision = 'bf16' if fast else 'fp32'

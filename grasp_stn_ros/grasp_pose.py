@@ -216,17 +216,17 @@ def _floor_level(local: np.ndarray, levels: np.ndarray, half_opening: float, lev
     Low percentile over both jaws: next to an object a camera sees its side wall rather than the
     ground, on one side at least, and taking that for the ground would keep the fingers too high.
     """
-    floors = []
+    under_jaws: list[np.ndarray] = []
     for side in (-1, 1):
         under = levels[local[:, 0] * side >= half_opening]
         under = under[np.isfinite(under)]
         if len(under) >= 3:
             if float(np.median(under)) > level + _BLOCKED:
                 raise GraspError(Reason.JAWS_BLOCKED)
-            floors.append(under)
-    candidates = []
-    if floors:
-        candidates.append(float(np.percentile(np.concatenate(floors), _FLOOR_PERCENTILE)))
+            under_jaws.append(under)
+    candidates: list[float] = []
+    if under_jaws:
+        candidates.append(float(np.percentile(np.concatenate(under_jaws), _FLOOR_PERCENTILE)))
     if support is not None:
         # Level of the support straight below the surface point.
         descent = support.height(surface) / max(float(-approach @ support.normal), _MIN_COSINE)

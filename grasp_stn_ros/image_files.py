@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import shlex
 from dataclasses import dataclass
+import os
 from pathlib import Path
+import shlex
 
 import cv2
 import numpy as np

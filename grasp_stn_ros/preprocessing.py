@@ -21,8 +21,8 @@ rolled, mirrored or moved, which is what a general :class:`View` describes.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
+import math
 
 import cv2
 import numpy as np
@@ -143,8 +143,8 @@ def fill_holes(values: np.ndarray, valid: np.ndarray) -> np.ndarray:
     """
     if valid.all():
         return values
-    weight = valid.astype(np.float32)
-    level = np.where(valid, values, np.float32(0))
+    weight: np.ndarray = valid.astype(np.float32)
+    level: np.ndarray = np.where(valid, values, np.float32(0))
     pyramid = []
     while weight.min() == 0 and min(level.shape) > 1:
         pyramid.append((level, weight))

@@ -10,9 +10,9 @@ theta + pi are the same grasp, and theta is kept in [-pi/2, pi/2).
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+import math
 
 import numpy as np
 

@@ -115,7 +115,7 @@ def draw_stages(rgb: np.ndarray, detection: Detection, height: int = 360) -> np.
     left, top, right, bottom = _shown(detection, rgb.shape[1], rgb.shape[0])
     titles = ('input', *STAGE_TITLES)
     result = []
-    for title, panel in zip(titles, panels):
+    for title, panel in zip(titles, panels, strict=True):
         panel = panel[top:bottom, left:right]
         width = round(panel.shape[1] * height / panel.shape[0])
         panel = cv2.resize(panel, (width, height), interpolation=cv2.INTER_AREA)

@@ -5,9 +5,16 @@ import math
 
 import numpy as np
 import pytest
+
 from grasp_stn_ros.detection import Grasp
-from grasp_stn_ros.grasp_pose import (Gripper, approach_vector, grasp_axes, grasp_to_rectangle,
-                                      rectangle_to_grasp, surface_normal)
+from grasp_stn_ros.grasp_pose import (
+    Gripper,
+    approach_vector,
+    grasp_axes,
+    grasp_to_rectangle,
+    rectangle_to_grasp,
+    surface_normal,
+)
 from grasp_stn_ros.reasons import GraspError, Reason
 from grasp_stn_ros.rectangle import GraspRectangle, angle_distance
 from grasp_stn_ros.rgbd import CameraIntrinsics, RgbdFrame

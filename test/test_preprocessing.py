@@ -2,14 +2,15 @@
 
 import math
 
+from hypothesis import given
+from hypothesis import strategies as st
 import numpy as np
 import pytest
+
 from grasp_stn_ros.preprocessing import HEIGHT_SCALE, View, fill_holes, preprocess
 from grasp_stn_ros.reasons import GraspError, Reason
 from grasp_stn_ros.rgbd import CameraIntrinsics, RgbdFrame, clean_depth, depth_from_millimetres
 from grasp_stn_ros.support_plane import fit_support_plane
-from hypothesis import given
-from hypothesis import strategies as st
 
 CAMERA = CameraIntrinsics(525.0, 525.0, 319.5, 239.5)
 

@@ -2,12 +2,19 @@
 
 import math
 
-import numpy as np
-import pytest
-from grasp_stn_ros.rectangle import (GraspRectangle, angle_distance, intersection_area, iou,
-                                     is_correct, wrap_angle)
 from hypothesis import given
 from hypothesis import strategies as st
+import numpy as np
+import pytest
+
+from grasp_stn_ros.rectangle import (
+    GraspRectangle,
+    angle_distance,
+    intersection_area,
+    iou,
+    is_correct,
+    wrap_angle,
+)
 
 RECTANGLES = st.builds(GraspRectangle, st.floats(-500, 1000), st.floats(-500, 1000),
                        st.floats(-10, 10), st.floats(1, 200), st.floats(1, 200))

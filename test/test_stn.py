@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
+
 from grasp_stn_ros.detector import GraspDetector
 from grasp_stn_ros.reasons import GraspError, Reason
 from grasp_stn_ros.rectangle import GraspRectangle, iou
@@ -72,7 +73,8 @@ def test_composed_transforms_reach_the_encoded_rectangle(small):
     target[..., 2] = theta + torch.rand(2, 3) * 0.5
     fitted = small.fitted_rectangles(locations, theta,
                                      STNScaleCrop.encode(locations, theta, target))
-    for a, b in zip(fitted.reshape(-1, 5).tolist(), target.reshape(-1, 5).tolist()):
+    for a, b in zip(fitted.reshape(-1, 5).tolist(), target.reshape(-1, 5).tolist(),
+                    strict=True):
         assert iou(GraspRectangle(*a), GraspRectangle(*b)) == pytest.approx(1, abs=1e-4)
 
 

@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
+
 from grasp_stn_ros.data.augmentation import Augmentation, to_view
 from grasp_stn_ros.data.sample import DataError, LabelledFrame, collate
 from grasp_stn_ros.data.simulated import SimulatedDataset

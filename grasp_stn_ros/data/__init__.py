@@ -1,0 +1,1 @@
+"""Labelled RGB-D frames: readers, one sample type, augmentation."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
+import math
 
 import cv2
 import numpy as np
@@ -38,7 +38,7 @@ class Augmentation:
         has_depth = frame.depth is not None
         use_rgb = not (has_depth and modality < self.no_colour)
         use_depth = has_depth and (not use_rgb or modality < 1 - self.no_depth)
-        if use_depth and rng.random() < self.holes:
+        if frame.depth is not None and use_depth and rng.random() < self.holes:
             frame = replace(frame, depth=_with_holes(frame.depth, rng))
         try:
             channels = preprocess(frame, view, use_rgb, use_depth).channels

@@ -80,14 +80,14 @@ def collate(images: list[np.ndarray], rectangles: list[np.ndarray],
             success: list[np.ndarray]) -> Batch:
     """Stack images (7, S, S) and pad their labels to a common number."""
     size = len(images)
-    most = max(1, max(len(r) for r in rectangles))
+    most = max([1, *map(len, rectangles)])
     padded = torch.zeros(size, most, 5)
     # Far away and of size one: padding must be harmless where a loss forgets to mask it.
     padded[..., :2] = -1e4
     padded[..., 3:] = 1.0
     shares = torch.zeros(size, most)
     present = torch.zeros(size, most, dtype=torch.bool)
-    for i, (labels, share) in enumerate(zip(rectangles, success)):
+    for i, (labels, share) in enumerate(zip(rectangles, success, strict=True)):
         count = len(labels)
         padded[i, :count] = torch.from_numpy(np.asarray(labels, np.float32).reshape(-1, 5))
         shares[i, :count] = torch.from_numpy(np.asarray(share, np.float32))

@@ -1,4 +1,4 @@
-"""Reader of the data that ``grasp_stn simulate`` writes; the writer is ``simulation/labels.py``."""
+"""Reader of the data that ``grasp_stn simulate`` writes (by ``simulation/labels.py``)."""
 
 from __future__ import annotations
 

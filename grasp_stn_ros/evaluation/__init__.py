@@ -1,0 +1,1 @@
+"""Measurements: rectangle accuracy and lifts."""

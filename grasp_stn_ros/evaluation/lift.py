@@ -1,5 +1,5 @@
 """
-Lift success: does the detector's first grasp lift the object in the simulator?
+Lift success: whether the detector's first grasp lifts the object in the simulator.
 
 The second judge, because a rectangle that the rectangle metric calls correct often does not lift.
 Detector and baseline get the same scenes, the same noisy frame, the same way from a rectangle to
@@ -56,8 +56,8 @@ def run_scene(detector: GraspDetector, seed: int, index: int) -> dict[str, Any]:
             outcome = f'no grasp: {detection.reason.name}'
         any_lifts = outcome == 'lifted'
         for candidate in detection.alternatives:
-            any_lifts = any_lifts or \
-                _execute(trial, scene, candidate.grasp, friction) == 'lifted'
+            if not any_lifts and candidate.grasp is not None:
+                any_lifts = _execute(trial, scene, candidate.grasp, friction) == 'lifted'
         try:
             baseline = _execute(trial, scene, _baseline_grasp(scene, detector), friction)
         except GraspError as error:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timezone
 import json
 import os
+from pathlib import Path
 import platform
 import subprocess
 import sys
-from datetime import datetime, timezone
-from pathlib import Path
 from typing import Any
 
 import torch

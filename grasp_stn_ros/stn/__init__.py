@@ -1,0 +1,1 @@
+"""The network: spatial transformers, the four stages, and its weights on disk."""

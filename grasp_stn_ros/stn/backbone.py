@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
+import torch.nn.functional as F
 
 
 class ConvBlock(nn.Module):

@@ -14,10 +14,10 @@ import os
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as dump_tensors
+import torch
 
 from .. import preprocessing
 from .multi_stage import ModelConfig, MultiStageSTN

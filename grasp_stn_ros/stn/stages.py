@@ -10,8 +10,8 @@ from __future__ import annotations
 import math
 
 import torch
-import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
+import torch.nn.functional as F
 
 from .backbone import ConvBlock, Trunk
 
@@ -55,6 +55,7 @@ class STNCrop(nn.Module):
         super().__init__()
         self.features = ConvBlock(channels, 48)
         self.output = nn.Conv2d(48, 3, 1)
+        assert self.output.bias is not None
         nn.init.constant_(self.output.bias[:1], -3.0)  # grasps are rare
 
     def forward(self, features: Tensor) -> Tensor:

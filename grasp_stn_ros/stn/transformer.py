@@ -18,8 +18,8 @@ Conventions of all spatial transformers here
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F  # noqa: N812 (the name everybody knows)
 from torch import Tensor
+import torch.nn.functional as F
 
 
 def place(location: Tensor, half_extent: Tensor | float) -> Tensor:

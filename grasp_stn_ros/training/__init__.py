@@ -1,0 +1,1 @@
+"""Training: targets, losses, the order of the stages, and the loop."""

@@ -17,14 +17,14 @@ def plot_curves(log: Path, picture: Path) -> None:
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4))
     for name in sorted({k for r in losses for k in r['loss']}):
         points = [(r['images'], r['loss'][name]) for r in losses if name in r['loss']]
-        left.plot(*zip(*points), label=name)
+        left.plot(*zip(*points, strict=True), label=name)
     left.set(xlabel='images seen', ylabel='loss (smoothed)', yscale='log')
     left.legend()
     for name in ('plain', 'strict', 'any_plain', 'located'):
         points = [(r['images'], 100 * r['validation'][name]) for r in measured
                   if name in r['validation']]
         if points:
-            right.plot(*zip(*points), marker='o', label=name)
+            right.plot(*zip(*points, strict=True), marker='o', label=name)
     right.set(xlabel='images seen', ylabel='% of validation images')
     if measured:
         right.legend()

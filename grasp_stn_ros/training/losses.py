@@ -9,12 +9,12 @@ through the sampling grids into location and angle.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
+import math
 
 import torch
-import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
+import torch.nn.functional as F
 
 from ..data.sample import Batch
 from ..stn.multi_stage import MultiStageSTN

@@ -7,22 +7,28 @@ as one that ran through.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 import copy
+from dataclasses import asdict, dataclass, field
 import json
 import math
 import os
+from pathlib import Path
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
 
 import cv2
 import numpy as np
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 import torch
-from rich.progress import (BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn,
-                           TimeRemainingColumn)
 from torch import nn
 
 from ..data.augmentation import Augmentation
@@ -71,7 +77,8 @@ class Trainer:
         torch.set_flush_denormal(True)
         cv2.setNumThreads(1)
         torch.manual_seed(settings.seed)
-        self.model = MultiStageSTN(config).to(self.device, memory_format=torch.channels_last)
+        self.model = MultiStageSTN(config).to(self.device)
+        self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = copy.deepcopy(self.model).eval().requires_grad_(False)
         decayed = [p for p in self.model.parameters() if p.ndim > 1]
         free = [p for p in self.model.parameters() if p.ndim <= 1]
@@ -128,7 +135,7 @@ class Trainer:
             epoch, place = divmod(position, count)
             indices.append(int(self._order(epoch)[place]))
         views = [self.settings.augmentation(self.data[i], rng) for i in indices]
-        images, rectangles, success = map(list, zip(*views))
+        images, rectangles, success = map(list, zip(*views, strict=True))
         return collate(images, rectangles, success)
 
     def _order(self, epoch: int) -> np.ndarray:
@@ -154,7 +161,7 @@ class Trainer:
                             continue
                     if stop.is_set():
                         return
-            except Exception as error:  # noqa: BLE001 (handed to the consumer, which raises it)
+            except Exception as error:
                 ready.put(error)
 
         threading.Thread(target=work, daemon=True).start()
@@ -197,7 +204,7 @@ class Trainer:
     def _update_average(self) -> None:
         decay = min(self.settings.average, 1 - 1 / (self.step / 4 + 1))
         for mean, value in zip(self.average.state_dict().values(),
-                               self.model.state_dict().values()):
+                               self.model.state_dict().values(), strict=True):
             if mean.dtype.is_floating_point:
                 mean.lerp_(value, 1 - decay)
             else:
@@ -224,7 +231,7 @@ class Trainer:
                   'after': label, 'validation': figures}
         self._log(record)
         progress.console.print(f'after {label}: ' + ', '.join(
-            f'{k} {v:.3f}' for k, v in figures.items()), highlight=False)
+            f'{k} {v:.3f}' for k, v in figures.items()), highlight=False, soft_wrap=True)
 
     def run(self, save_every: float = 120.0) -> MultiStageSTN:
         """Train to the end, saving the state every ``save_every`` seconds."""

@@ -1,0 +1,205 @@
+"""The command line with the shipped weights: files in, grasps, pictures and errors out."""
+
+import csv
+import json
+import math
+import os
+from pathlib import Path
+
+from click.testing import CliRunner
+import cv2
+import numpy as np
+import pytest
+
+from grasp_stn_ros.cli import main
+from grasp_stn_ros.detector import GraspDetector, default_weights
+from grasp_stn_ros.image_files import parse_list_line, read_depth
+from grasp_stn_ros.reasons import GraspError, Reason
+from grasp_stn_ros.rgbd import CameraIntrinsics
+from grasp_stn_ros.simulation.labels import open_scene
+from grasp_stn_ros.stn import checkpoint
+
+SEED = 31337  # neither training, validation nor test
+CORNELL = Path(os.environ.get('GRASP_STN_CORNELL',
+                              Path(__file__).resolve().parents[2] / 'shared/data/cornell'))
+needs_cornell = pytest.mark.skipif(
+    not (CORNELL / 'objects.csv').exists(),
+    reason='the Cornell images are missing; put them into ../shared/data/cornell or set '
+           'GRASP_STN_CORNELL to their folder')
+
+
+def run(*arguments):
+    return CliRunner().invoke(main, [str(a) for a in arguments])
+
+
+@pytest.fixture(scope='module')
+def scene_files(tmp_path_factory):
+    """Files of one simulated scene: colour, depth as PNG and TIFF, the mask, intrinsics."""
+    folder = tmp_path_factory.mktemp('scene files')     # the space is meant
+    scene = open_scene(SEED, 4, objects=1)
+    frame, mask = scene.frame, scene.render().segmentation
+    scene.close()
+    cv2.imwrite(str(folder / 'rgb.png'), frame.rgb[..., ::-1])
+    millimetres = np.nan_to_num(frame.depth * 1000, nan=0).astype(np.uint16)
+    cv2.imwrite(str(folder / 'depth.png'), millimetres)
+    cv2.imwrite(str(folder / 'depth.tiff'), np.nan_to_num(frame.depth, nan=0))
+    return folder, mask, frame.intrinsics
+
+
+def camera(intrinsics):
+    return [intrinsics.fx, intrinsics.fy, intrinsics.cx, intrinsics.cy]
+
+
+@pytest.mark.parametrize('depth', ['depth.png', 'depth.tiff'])
+def test_detect_finds_the_object_and_its_pose(scene_files, depth):
+    folder, mask, intrinsics = scene_files
+    result = run('detect', folder / 'rgb.png', folder / depth, '--intrinsics',
+                 *camera(intrinsics), '--json')
+    assert result.exit_code == 0, result.output
+    record = json.loads(result.output)
+    assert record['success'] and record['reason'] == 'OK'
+    near = cv2.dilate((mask > 0).astype(np.uint8), np.ones((25, 25)))
+    assert near[round(record['y']), round(record['x'])]
+    assert -math.pi / 2 <= record['theta'] < math.pi / 2
+    assert record['opening'] > record['jaw'] > 0 and 0 <= record['score'] <= 1
+    assert len(record['candidates']) >= 1 and record['milliseconds'] > 0
+    assert record['candidates'][0]['score'] == record['score']
+    position = np.array(record['grasp']['position'])
+    projected = intrinsics.project(position)
+    assert np.hypot(*(projected - [record['x'], record['y']])) < 30
+    assert np.linalg.norm(record['grasp']['quaternion']) == pytest.approx(1)
+
+
+def test_detect_needs_nothing_but_colour(scene_files):
+    folder, mask, _ = scene_files
+    record = json.loads(run('detect', folder / 'rgb.png', '--json').output)
+    assert record['success'] and record['grasp'] is None
+    near = cv2.dilate((mask > 0).astype(np.uint8), np.ones((25, 25)))
+    assert near[round(record['y']), round(record['x'])]
+
+
+def test_candidates_option_sets_k(scene_files):
+    folder, _, _ = scene_files
+    record = json.loads(run('detect', folder / 'rgb.png', folder / 'depth.png', '--json',
+                            '--candidates', 9).output)
+    assert 4 < len(record['candidates']) <= 9
+
+
+def test_stages_picture_shows_five_panels(scene_files, tmp_path):
+    folder, _, _ = scene_files
+    result = run('detect', folder / 'rgb.png', folder / 'depth.png', '--stages',
+                 tmp_path / 'new folder' / 'stages.png')
+    assert result.exit_code == 0, result.output
+    picture = cv2.imread(str(tmp_path / 'new folder' / 'stages.png'))
+    assert picture.shape == (360, 5 * 360, 3)
+    panels = np.split(picture[30:], 5, axis=1)
+    for panel in panels[1:]:
+        assert np.abs(panel.astype(int) - panels[0]).max() > 60
+    refused = run('detect', folder / 'rgb.png', '--stages', tmp_path / 'stages.exe')
+    assert refused.exit_code != 0 and 'written as .png or .jpg' in refused.output
+
+
+def test_list_of_many_with_broken_ones_in_between(scene_files, tmp_path):
+    folder, _, intrinsics = scene_files
+    (tmp_path / 'broken.png').write_bytes(b'no image')
+    lines = ['# a comment', '', f'"{folder}/rgb.png" "{folder}/depth.png" '
+             + ' '.join(map(str, camera(intrinsics))),
+             f'"{folder}/rgb.png"', 'broken.png', 'missing.png',
+             f'"{folder}/rgb.png","{folder}/rgb.png"', 'a b c d', '"unclosed']
+    (tmp_path / 'list.txt').write_text('\n'.join(lines))
+    result = run('detect', '--list', tmp_path / 'list.txt', '--json')
+    records = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [r['success'] for r in records] == [True, True] + [False] * 5
+    assert [r['reason'] for r in records[2:]] == ['INVALID_IMAGE', 'INVALID_IMAGE',
+                                                  'INVALID_DEPTH', 'INVALID_REQUEST',
+                                                  'INVALID_REQUEST']
+    assert 'line 8' in records[5]['message']
+    assert records[0]['grasp'] is not None and records[1]['grasp'] is None
+    keys = {'image', 'success', 'reason', 'x', 'y', 'theta', 'opening', 'jaw', 'score',
+            'candidates', 'milliseconds'}
+    assert all(keys <= set(r) for r in records)
+    assert result.exit_code == 1
+
+
+def test_list_lines(tmp_path):
+    line = parse_list_line('a.png, b.png, 500, 501, 320, 240', tmp_path)
+    assert line.rgb == tmp_path / 'a.png' and line.depth == tmp_path / 'b.png'
+    assert line.intrinsics == CameraIntrinsics(500, 501, 320, 240)
+    line = parse_list_line('a.png 500 501 320 240', tmp_path)
+    assert line.depth is None and line.intrinsics.fy == 501
+    with pytest.raises(ValueError, match='3 fields'):
+        parse_list_line('a b c', tmp_path)
+
+
+def test_depth_files_of_other_types_are_refused(tmp_path):
+    cv2.imwrite(str(tmp_path / 'depth.png'), np.zeros((48, 64), np.uint8))
+    with pytest.raises(GraspError, match='expected 16-bit millimetres') as error:
+        read_depth(tmp_path / 'depth.png')
+    assert error.value.reason is Reason.INVALID_DEPTH
+
+
+@pytest.mark.parametrize('arguments, message', [
+    (['detect'], 'give an RGB image or --list'),
+    (['detect', 'x.png', '--model', 'nowhere.safetensors'], 'nowhere.json is missing'),
+    (['detect', 'x.png', '--device', 'tpu'], 'expected auto, cpu'),
+    (['detect', 'x.png', '--intrinsics', '0', '0', '0', '0'], 'uncalibrated'),
+    (['simulate', '--scenes', '1', '--out', 'x', '--shard', '3/2'], 'between 0 and N - 1'),
+    (['train', '--data', '.', '--out', 'x'], 'dataset.json is missing')])
+def test_errors_say_what_to_do(arguments, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = run(*arguments)
+    assert result.exit_code not in (0, None) and message in result.output
+    assert result.exception is None or isinstance(result.exception, SystemExit)
+
+
+def test_simulate_and_evaluate(tmp_path):
+    assert run('simulate', '--scenes', 2, '--seed', SEED, '--out', tmp_path / 'd').exit_code == 0
+    again = run('simulate', '--scenes', 2, '--seed', SEED, '--out', tmp_path / 'd')
+    assert '0 new images' in again.output
+    other = run('simulate', '--scenes', 2, '--seed', SEED + 1, '--out', tmp_path / 'd')
+    assert other.exit_code == 1 and 'other settings' in other.output
+    result = run('evaluate', 'accuracy', '--data', tmp_path / 'd', '--json', tmp_path / 'a.json')
+    assert result.exit_code == 0, result.output
+    assert json.loads((tmp_path / 'a.json').read_text())['images'] == 2
+    result = run('evaluate', 'lift', '--scenes', 2, '--seed', SEED, '--json', tmp_path / 'l.json')
+    assert result.exit_code == 0, result.output
+    lift = json.loads((tmp_path / 'l.json').read_text())
+    assert lift['n'] == 2 and len(lift['rows']) == 2 and 0 <= lift['baseline'] <= 1
+
+
+def test_shipped_weights_are_whole_small_and_documented():
+    path = default_weights()
+    _, sidecar = checkpoint.load(path)
+    assert path.stat().st_size < 25e6
+    assert sidecar['licence'] == 'Apache-2.0'
+    assert path.with_suffix('.md').exists()         # the model card
+    for key in ('training', 'metrics', 'data'):
+        assert sidecar[key], key
+
+
+def test_shipped_model_lifts_in_most_scenes():
+    """A floor, not the figure: that comes from `grasp_stn evaluate lift`."""
+    from grasp_stn_ros.evaluation.lift import run_scene
+    detector = GraspDetector()
+    rows = [run_scene(detector, SEED, index) for index in range(12)]
+    assert sum(row['outcome'] == 'lifted' for row in rows) >= 6
+
+
+@needs_cornell
+def test_real_images_give_grasps_on_the_object(tmp_path):
+    """Every fifth RGB-D image of Cornell, an uncropped view that no training has seen."""
+    with open(CORNELL / 'objects.csv') as file:
+        rows = [r for r in csv.DictReader(file) if r['has_depth'] == '1'][::5]
+    lines, labels = [], []
+    for row in rows:
+        stem = CORNELL / row['folder'] / f'pcd{row["image"]}'
+        lines.append(f'"{stem}r.jpg" "{stem}d.png" 525 525 319.5 239.5')
+        corners = np.loadtxt(f'{stem}cpos.txt').reshape(-1, 4, 2)
+        labels.append(np.nanmean(corners, axis=1))
+    (tmp_path / 'list.txt').write_text('\n'.join(lines))
+    result = run('detect', '--list', tmp_path / 'list.txt', '--json')
+    records = [json.loads(line) for line in result.stdout.splitlines()]
+    assert len(records) == len(rows) and all(r['success'] for r in records)
+    on_object = [min(np.hypot(*(centres - [r['x'], r['y']]).T)) < 60
+                 for r, centres in zip(records, labels, strict=True)]
+    assert np.mean(on_object) >= 0.5, f'{sum(on_object)} of {len(on_object)}'
