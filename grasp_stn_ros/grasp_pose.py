@@ -229,8 +229,8 @@ def _floor_level(local: np.ndarray, levels: np.ndarray, half_opening: float, lev
         candidates.append(float(np.percentile(np.concatenate(under_jaws), _FLOOR_PERCENTILE)))
     if support is not None:
         # Level of the support straight below the surface point.
-        descent = support.height(surface) / max(float(-approach @ support.normal), _MIN_COSINE)
-        candidates.append(level - descent)
+        slant = max(float(-approach @ support.normal), _MIN_COSINE)
+        candidates.append(level - float(support.height(surface)) / slant)
     if not candidates:
         # Nothing known below: the shadow of the object hides it. What is lowest in the rectangle
         # is then the best lower bound there is.
