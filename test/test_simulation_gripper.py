@@ -123,6 +123,16 @@ def test_a_thin_plate_gets_the_full_closing_force_and_the_callback_sees_it():
     assert max(force) <= CLOSING_FORCE * 1.001
 
 
+def test_the_hand_shows_in_pictures_but_not_in_frames(brick):
+    brick.randomize(np.random.default_rng(0))
+    GraspTrial(brick).execute(pose([0, 0, 0.15]), 0.05, friction=0.4, commit=True)
+    shown, hidden = brick.picture(), brick.picture(show_gripper=False)
+    np.testing.assert_array_equal(brick.render().rgb, hidden)
+    assert (shown != hidden).any(axis=-1).mean() > 0.005
+    brick.restore()
+    brick.close()
+
+
 def test_the_lifted_object_is_named():
     corners = np.array(np.meshgrid([-1, 1], [-1, 1], [-1, 1])).reshape(3, -1).T
     things = [object_from_parts('block', [corners * 0.015], 0.05) for _ in range(2)]

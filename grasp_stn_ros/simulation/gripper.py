@@ -30,6 +30,7 @@ HOLD = 0.5                  # seconds at the top
 SPEED = 0.25                # m/s of the hand towards the object
 LIFT_SPEED = 0.4            # m/s of the hand with the object
 _JAW_SPEED = 0.12           # m/s of each jaw while closing
+_DRIVE_STIFFNESS = 3000.0   # N/m of the jaws' position control
 _TIP_TOLERANCE = 0.005      # metres between the commanded and the reached pose
 _CLEARANCE = 0.01           # metres above the highest point where the approach starts
 _CLOSED = 0.0008            # opening in metres below which nothing is between the jaws
@@ -90,7 +91,7 @@ def add_gripper(spec: mujoco.MjSpec, gripper: Gripper) -> None:
         # An arm stops on contact; without a limit it would drive the object through the table.
         slide.forcelimited, slide.forcerange = True, [-60, 60]
     drive = spec.add_actuator(name='drive', target='left', trntype=mujoco.mjtTrn.mjTRN_JOINT)
-    drive.set_to_position(kp=3000, kv=60)
+    drive.set_to_position(kp=_DRIVE_STIFFNESS, kv=60)
     drive.forcelimited, drive.forcerange = True, [-CLOSING_FORCE, CLOSING_FORCE]
 
 
@@ -209,7 +210,7 @@ class GraspTrial:
         data = scene.data
         step = _JAW_SPEED * scene.model.opt.timestep * _CHUNK
         # A target behind the closed position keeps the full force on thin objects as well.
-        end = -2 * CLOSING_FORCE / 3000
+        end = -2 * CLOSING_FORCE / _DRIVE_STIFFNESS
         still = 0
         last = data.qpos[self._jaws].sum()
         while still < 5:
