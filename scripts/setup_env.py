@@ -224,7 +224,8 @@ def plan(ros):
         return key.hexdigest()
 
     requirements = [ROOT / name for name in (
-        'scripts/setup_env.py', 'constraints.txt', 'requirements.txt', 'requirements-dev.txt', 'requirements-ros.txt')]
+        'scripts/setup_env.py', 'constraints.txt', 'requirements.txt', 'requirements-dev.txt',
+        'requirements-ros.txt')]
     interfaces = files_below('grasp_stn_interfaces')
     stand_ins = [path for path in files_below('pip_ros') if path.suffix in ('.py', '.toml')]
     metadata = [ROOT / name for name in ('pyproject.toml', 'setup.py', 'setup.cfg')]
@@ -321,6 +322,7 @@ def execute(command, environment=None, describe=None):
     process = subprocess.Popen(
         command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT, text=True, errors='replace', start_new_session=True)
+    assert process.stdout is not None
     ended = threading.Event()
     ticker = threading.Thread(target=show_progress, args=(status, ended), daemon=True)
     ticker.start()
@@ -367,7 +369,7 @@ def pip(*arguments):
     environment.setdefault('PIP_CACHE_DIR', str(CACHE / 'pip'))
 
     def describe(line):
-        found = re.match(r'(Collecting|Downloading|Building wheels?|Installing|Preparing) .*', line)
+        found = re.match(r'(Collecting|Downloading|Building|Installing|Preparing) .*', line)
         if not found:
             return None
         size = re.search(r'\(([\d.]+ [kMG]B)\)', line)
@@ -461,16 +463,15 @@ def correct_wheels():
 
 def build_interfaces(ros):
     """Build the message package with colcon into the environment itself."""
-    prefixes = [str(VENV)]
     environment = {**os.environ, 'COLCON_HOME': str(CACHE / 'colcon')}
     # colcon would take the options of the project's own colcon_defaults.yaml.
     environment['COLCON_DEFAULTS_FILE'] = os.devnull
     if ros:
-        colcon = [shutil.which('colcon')]
+        colcon = [shutil.which('colcon') or 'colcon']
     else:
-        colcon = [PYTHON, '-m', 'colcon']
+        colcon = [str(PYTHON), '-m', 'colcon']
         for name in ('AMENT_PREFIX_PATH', 'CMAKE_PREFIX_PATH'):
-            environment[name] = os.pathsep.join(prefixes)
+            environment[name] = str(VENV)
         environment['PATH'] = f'{VENV / "bin"}{os.pathsep}{environment["PATH"]}'
     build = CACHE / 'interfaces'
     shutil.rmtree(build, ignore_errors=True)
