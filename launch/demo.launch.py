@@ -1,13 +1,13 @@
 """A simulated camera and grasp_node: `ros2 launch grasp_stn_ros demo.launch.py rviz:=true`."""
 
-from launch import LaunchDescription
 from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription, SetEnvironmentVariable
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
-from grasp_stn_ros.ros.environment import shared_memory_profile, share_directory
+from grasp_stn_ros.ros.environment import share_directory, shared_memory_profile
+from launch import LaunchDescription
 
 
 def generate_launch_description() -> LaunchDescription:

@@ -2,14 +2,14 @@
 
 from pathlib import Path
 
-from launch import LaunchDescription
 from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
-from launch.conditions import IfCondition
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
+import yaml
 
-from grasp_stn_ros.ros.environment import shared_memory_profile, share_directory
+from grasp_stn_ros.ros.environment import share_directory, shared_memory_profile
+from launch import LaunchDescription
 
 # Launch arguments that become parameters where they are given; otherwise the camera's file, the
 # params_file and then the node's defaults decide.
@@ -43,19 +43,42 @@ def start_node(context):
     for path in files:
         if not path.is_file():
             raise FileNotFoundError(f'no such parameter file: {path}')
+    values = {}
+    for path in files:
+        for section in (yaml.safe_load(path.read_text()) or {}).values():
+            values.update((section or {}).get('ros__parameters') or {})
     given = {name: ParameterValue(argument(name), value_type=str)
              for name in PARAMETERS if argument(name)}
-    return [Node(package='grasp_stn_ros', executable='grasp_node', name='grasp_node',
-                 namespace=argument('namespace'), output='screen', emulate_tty=True,
-                 parameters=[*map(str, files), given])]
+    nodes = [Node(package='grasp_stn_ros', executable='grasp_node', name='grasp_node',
+                  namespace=argument('namespace'), output='screen', emulate_tty=True,
+                  parameters=[*map(str, files), given])]
+    if argument('rviz') == 'true':
+        values.update((name, argument(name)) for name in given)
+        nodes.append(rviz(argument('namespace').strip('/'), values, argument('fixed_frame')))
+    return nodes
+
+
+def rviz(namespace: str, values: dict, fixed_frame: str) -> Node:
+    """Return RViz with the topics of config/grasp.rviz renamed to those in use."""
+    def absolute(name):
+        return name if name.startswith('/') else '/'.join(filter(None, ['', namespace, name]))
+
+    topics = {'/color/image_raw': values['color_topic'],
+              '/depth/image_rect_raw': values['depth_topic'],
+              '/grasp_node/grasp': 'grasp_node/grasp',
+              '/grasp_node/markers': 'grasp_node/markers',
+              '/grasp_node/debug_image': 'grasp_node/debug_image'}
+    # The cloud takes the calibration next to the depth image.
+    topics['/depth/camera_info'] = values['depth_topic'].rpartition('/')[0] + '/camera_info'
+    return Node(package='rviz2', executable='rviz2', name='rviz2', output='log',
+                arguments=['-d', str(share_directory() / 'config' / 'grasp.rviz'),
+                           '-f', fixed_frame],
+                remappings=[(old, absolute(new)) for old, new in topics.items()
+                            if old != absolute(new)])
 
 
 def generate_launch_description() -> LaunchDescription:
     """Declare the arguments; the node itself is put together when they are known."""
-    rviz = Node(package='rviz2', executable='rviz2', name='rviz2', output='log',
-                namespace=LaunchConfiguration('namespace'),
-                arguments=['-d', str(share_directory() / 'config' / 'grasp.rviz')],
-                condition=IfCondition(LaunchConfiguration('rviz')))
     return LaunchDescription([
         DeclareLaunchArgument('camera', default_value='', choices=['', *cameras()],
                               description="topics of a known camera: a file's name in config/"),
@@ -64,10 +87,11 @@ def generate_launch_description() -> LaunchDescription:
         DeclareLaunchArgument('namespace', default_value='', description='namespace of the node'),
         DeclareLaunchArgument('rviz', default_value='false', choices=['true', 'false'],
                               description='show image, cloud and stages in RViz'),
+        DeclareLaunchArgument('fixed_frame', default_value='camera_color_optical_frame',
+                              description="RViz's fixed frame"),
         *(DeclareLaunchArgument(name, default_value='', description=text)
           for name, text in PARAMETERS.items()),
         *(SetEnvironmentVariable(name, value)
           for name, value in shared_memory_profile().items()),
         OpaqueFunction(function=start_node),
-        rviz,
     ])

@@ -1,12 +1,11 @@
 """
 What the ROS tests share: a node under test on real DDS, a camera, and a detector of two lines.
 
-Everything waits for conditions with a deadline. The middleware is isolated by its own domain and
-by not leaving this machine; every node gets a namespace of its own.
+Everything waits for conditions with a deadline. conftest.py isolates the middleware; every node
+gets a namespace of its own.
 """
 
 import itertools
-import os
 import threading
 import time
 
@@ -18,29 +17,26 @@ pytest.importorskip('rclpy', reason='rclpy is missing: source a ROS 2 installati
 pytest.importorskip('grasp_stn_interfaces', reason='grasp_stn_interfaces is not built: run '
                                                    '`make setup` or colcon build')
 
-# Before the first participant exists. One domain per test process: runs may overlap.
-os.environ['ROS_DOMAIN_ID'] = str(1 + os.getpid() % 100)
-os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
+from builtin_interfaces.msg import Time
+from geometry_msgs.msg import PoseStamped
+import rclpy
+from rclpy.executors import MultiThreadedExecutor, SingleThreadedExecutor
+from rclpy.parameter import Parameter
+from rclpy.qos import QoSProfile
+from sensor_msgs.msg import CameraInfo, Image
+from std_msgs.msg import Header
+from visualization_msgs.msg import MarkerArray
 
-import rclpy  # noqa: E402
-from builtin_interfaces.msg import Time  # noqa: E402
-from geometry_msgs.msg import PoseStamped  # noqa: E402
-from grasp_stn_interfaces.msg import GraspStages  # noqa: E402
-from grasp_stn_interfaces.srv import DetectGrasp  # noqa: E402
-from rclpy.executors import MultiThreadedExecutor, SingleThreadedExecutor  # noqa: E402
-from rclpy.parameter import Parameter  # noqa: E402
-from rclpy.qos import QoSProfile  # noqa: E402
-from sensor_msgs.msg import CameraInfo, Image  # noqa: E402
-from std_msgs.msg import Header  # noqa: E402
-from visualization_msgs.msg import MarkerArray  # noqa: E402
-
-from grasp_stn_ros.detection import Candidate, Detection  # noqa: E402
-from grasp_stn_ros.grasp_pose import Gripper, rectangle_to_grasp  # noqa: E402
-from grasp_stn_ros.reasons import GraspError, Reason  # noqa: E402
-from grasp_stn_ros.rectangle import GraspRectangle  # noqa: E402
-from grasp_stn_ros.rgbd import CameraIntrinsics  # noqa: E402
-from grasp_stn_ros.ros import conversions  # noqa: E402
-from grasp_stn_ros.ros.grasp_node import GraspNode  # noqa: E402
+from grasp_stn_interfaces.msg import GraspStages
+from grasp_stn_interfaces.srv import DetectGrasp
+from grasp_stn_ros.detection import Candidate, Detection
+from grasp_stn_ros.grasp_pose import Gripper, rectangle_to_grasp
+from grasp_stn_ros.reasons import GraspError, Reason
+from grasp_stn_ros.rectangle import GraspRectangle
+from grasp_stn_ros.rgbd import CameraIntrinsics
+from grasp_stn_ros.ros import conversions
+from grasp_stn_ros.ros.grasp_node import GraspNode
+from grasp_stn_ros.ros.spinning import Spinner
 
 DEADLINE = 20.0
 SIZE = (320, 240)
@@ -166,7 +162,7 @@ class Camera:
 class Rig:
     """A node under test, a camera and a client, each spinning in the background."""
 
-    def __init__(self, detector=None, started: bool = True, **values):
+    def __init__(self, detector=None, **values):
         """Start the node with the parameter ``values`` (``__`` in a name stands for a dot)."""
         self.namespace = f'/rig_{next(_numbers)}'
         self.detector = detector or StubDetector()
@@ -183,15 +179,11 @@ class Rig:
                                                 qos_profile=QoSProfile(depth=100))
         self.node = GraspNode(lambda _: self.detector, namespace=self.namespace,
                               parameter_overrides=overrides)
-        self._executors = []
-        self._threads = []
+        self._spinners = []
         for node, executor in ((self.node, MultiThreadedExecutor(num_threads=20)),
                                (self.tester, SingleThreadedExecutor())):
             executor.add_node(node)
-            thread = threading.Thread(target=executor.spin, daemon=True)
-            thread.start()
-            self._executors.append(executor)
-            self._threads.append(thread)
+            self._spinners.append(Spinner(executor))
         assert self.client.wait_for_service(DEADLINE)
         wait_until(lambda: all(p.get_subscription_count() for p in self.camera.publishers.values())
                    and self.tester.count_publishers('grasp_node/markers'), 'discovery')
@@ -221,16 +213,17 @@ class Rig:
         """Stop everything in the order of the real main."""
         self.camera.stop()
         self.node.close()
-        for executor, thread in zip(self._executors, self._threads, strict=True):
-            executor.shutdown()
-            thread.join(DEADLINE)
+        for spinner in self._spinners:
+            spinner.stop()
         self.node.destroy_node()
         self.tester.destroy_node()
+        for spinner in self._spinners:
+            assert spinner.failure is None
 
 
-@pytest.fixture(scope='session')
+@pytest.fixture(scope='module')
 def ros():
-    """Initialise rclpy once."""
+    """Initialise rclpy for the tests of one file."""
     rclpy.init()
     yield
     rclpy.try_shutdown()

@@ -1,10 +1,9 @@
 """The node over real DDS: a pair in, a grasp out, and a name for everything that goes wrong."""
 
+from builtin_interfaces.msg import Time
 import numpy as np
 import pytest
-from builtin_interfaces.msg import Time
-from ros_fixtures import (BOX_DEPTH, DEADLINE, RECTANGLE, SIZE, StubDetector, rig,  # noqa: F401
-                          ros, wait_until)
+from ros_fixtures import BOX_DEPTH, DEADLINE, RECTANGLE, SIZE, StubDetector, rig, ros, wait_until  # noqa: F401
 from sensor_msgs.msg import Image
 
 from grasp_stn_ros.reasons import GraspError, Reason
@@ -375,7 +374,7 @@ def test_debug_image_only_when_subscribed(rig):  # noqa: F811
     it.wait_for('stages')
     images = []
     it.tester.create_subscription(Image, 'grasp_node/debug_image', images.append, 1)
-    wait_until(lambda: it.node._debug_publisher.get_subscription_count(), 'the subscription')
+    wait_until(it.node._debug_publisher.get_subscription_count, 'the subscription')
     assert not images
     sent = it.camera.publish()
     wait_until(lambda: images, 'the debug image')

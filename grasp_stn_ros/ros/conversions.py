@@ -12,13 +12,14 @@ import array
 from collections.abc import Iterable
 
 import cv2
-import numpy as np
 from geometry_msgs.msg import Point, Pose, PoseStamped, Quaternion
+import numpy as np
+from sensor_msgs.msg import CameraInfo, Image, RegionOfInterest
+from std_msgs.msg import Header
+
 from grasp_stn_interfaces.msg import Grasp as GraspMessage
 from grasp_stn_interfaces.msg import GraspCandidate, GraspStages
 from grasp_stn_interfaces.msg import GraspRectangle as RectangleMessage
-from sensor_msgs.msg import CameraInfo, Image, RegionOfInterest
-from std_msgs.msg import Header
 
 from ..detection import Candidate, Detection, Grasp
 from ..reasons import GraspError, Reason

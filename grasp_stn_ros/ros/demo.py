@@ -9,17 +9,16 @@ back, with nothing passed between the two but messages.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
 import os
+from pathlib import Path
 import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -63,7 +62,8 @@ class NodeProcess:
 
     def __init__(self, model: str):
         """Start it in the namespace of the demo."""
-        self._log = tempfile.NamedTemporaryFile('w+', prefix='grasp_node_', suffix='.log')
+        self._log = tempfile.NamedTemporaryFile(  # noqa: SIM115 (as long as the process)
+            'w+', prefix='grasp_node_', suffix='.log')
         environment = dict(os.environ)
         root = str(Path(__file__).resolve().parents[2])
         environment['PYTHONPATH'] = os.pathsep.join(
@@ -99,21 +99,22 @@ class Link:
     def __init__(self, seed: int, depth_encoding: str):
         """Join DDS; rclpy must be initialised."""
         import rclpy
-        from grasp_stn_interfaces.msg import GraspStages
-        from grasp_stn_interfaces.srv import DetectGrasp
         from rclpy.executors import SingleThreadedExecutor
 
+        from grasp_stn_interfaces.msg import GraspStages
+        from grasp_stn_interfaces.srv import DetectGrasp
+
         from .sim_camera import CameraPublisher
+        from .spinning import Spinner
         self.node = rclpy.create_node('demo', namespace=NAMESPACE)
         self._request = DetectGrasp.Request
         self._camera = CameraPublisher(self.node, np.random.default_rng(seed), depth_encoding)
         self._client = self.node.create_client(DetectGrasp, 'grasp_node/detect_grasp')
         self.stages: list[GraspStages] = []
         self.node.create_subscription(GraspStages, 'grasp_node/stages', self.stages.append, 10)
-        self._executor = SingleThreadedExecutor()
-        self._executor.add_node(self.node)
-        self._thread = threading.Thread(target=self._executor.spin, daemon=True)
-        self._thread.start()
+        executor = SingleThreadedExecutor()
+        executor.add_node(self.node)
+        self._spinner = Spinner(executor)
 
     def wait_for_node(self, process: NodeProcess) -> None:
         """Wait until the service exists; raises :class:`DemoError`."""
@@ -143,8 +144,7 @@ class Link:
 
     def close(self) -> None:
         """Leave DDS."""
-        self._executor.shutdown()
-        self._thread.join()
+        self._spinner.stop()
         self.node.destroy_node()
 
 

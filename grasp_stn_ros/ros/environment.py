@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import MutableMapping
+import os
 from pathlib import Path
 
 # Whoever has set one of these has decided about transports.

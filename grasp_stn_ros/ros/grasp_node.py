@@ -12,29 +12,30 @@ Three kinds of threads meet here, under the condition of the input:
 
 from __future__ import annotations
 
-import signal
+from collections.abc import Callable
+from concurrent.futures import Future, InvalidStateError
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from dataclasses import dataclass, field, replace
 import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
-from concurrent.futures import Future, InvalidStateError
-from dataclasses import dataclass, field, replace
 from typing import Any
 
 import cv_bridge
-import rclpy
 from geometry_msgs.msg import PoseStamped
-from grasp_stn_interfaces.msg import GraspStages
-from grasp_stn_interfaces.srv import DetectGrasp
+import rclpy
 from rclpy.callback_groups import ReentrantCallbackGroup
-from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
+from rclpy.executors import MultiThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 from visualization_msgs.msg import MarkerArray
+
+from grasp_stn_interfaces.msg import GraspStages
+from grasp_stn_interfaces.srv import DetectGrasp
 
 from .. import visualization
 from ..detection import Candidate, Detection
@@ -45,6 +46,7 @@ from . import conversions, parameters
 from .diagnostics import Diagnostics
 from .inputs import Pair, PairInput
 from .markers import MarkerBuilder
+from .spinning import Spinner, stop_event
 
 # Requests that may wait at the same time; each occupies a thread of the executor.
 MAXIMUM_REQUESTS = 16
@@ -165,7 +167,7 @@ class GraspNode(Node):
                     header)
         except GraspError as error:
             response.reason, response.message = int(error.reason), str(error)
-        except TimeoutError:
+        except FutureTimeoutError:
             assert ticket is not None
             error = self._missed(ticket, time.monotonic() - began)
             response.reason, response.message = int(error.reason), str(error)
@@ -394,11 +396,8 @@ def main(args: list[str] | None = None,
     The main thread only waits: Python runs signal handlers there, and a thread inside DDS would
     delay them until the next message.
     """
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
+    stop = stop_event()
     rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
-    failure: list[BaseException] = []
     try:
         node = GraspNode(detector_factory)
     except (ValueError, OSError, GraspError) as error:
@@ -407,27 +406,14 @@ def main(args: list[str] | None = None,
         return 2
     executor = MultiThreadedExecutor(num_threads=MAXIMUM_REQUESTS + 4)
     executor.add_node(node)
-
-    def spin() -> None:
-        try:
-            executor.spin()
-        except ExternalShutdownException:
-            pass
-        except BaseException as error:
-            failure.append(error)
-        finally:
-            stop.set()
-
-    spinner = threading.Thread(target=spin, name='executor')
-    spinner.start()
+    spinner = Spinner(executor, on_end=stop.set)
     stop.wait()
     node.close()
-    executor.shutdown()
-    spinner.join()
+    spinner.stop()
     node.destroy_node()
     rclpy.try_shutdown()
-    if failure:
-        print(f'grasp_node: {failure[0]!r}', file=sys.stderr)
+    if spinner.failure is not None:
+        print(f'grasp_node: {spinner.failure!r}', file=sys.stderr)
         return 1
     return 0
 

@@ -8,11 +8,11 @@ the same reason a gate in front of it lets nothing through that it cannot digest
 
 from __future__ import annotations
 
-import threading
-import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+import threading
+import time
 
 import message_filters
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import signal
 import sys
-import threading
 
 import numpy as np
-import rclpy
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
+import rclpy
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile
@@ -21,6 +19,7 @@ from ..simulation.depth_noise import structured_light
 from ..simulation.objects import make_object
 from ..simulation.scene import RenderedFrame, TableScene, random_scene
 from . import conversions
+from .spinning import stop_event
 
 OPTICAL_FRAME, WORLD_FRAME = 'camera_color_optical_frame', 'world'
 DEPTH_ENCODINGS = ('16UC1', '32FC1')
@@ -42,7 +41,9 @@ class CameraPublisher:
         # Reliable: fits subscribers of either kind.
         self._color = node.create_publisher(Image, 'color/image_raw', 5)
         self._depth = node.create_publisher(Image, 'depth/image_rect_raw', 5)
-        self._info = node.create_publisher(CameraInfo, 'color/camera_info', 5)
+        # RViz looks for the calibration next to the depth image as well; it is the same camera.
+        self._infos = [node.create_publisher(CameraInfo, f'{stream}/camera_info', 5)
+                       for stream in ('color', 'depth')]
 
     def publish(self, view: RenderedFrame, scene: TableScene) -> Header:
         """Publish one frame, taken now; return its header."""
@@ -51,7 +52,9 @@ class CameraPublisher:
         size = (view.rgb.shape[1], view.rgb.shape[0])
         self._color.publish(conversions.image_message(view.rgb, 'rgb8', header))
         self._depth.publish(conversions.depth_message(depth, self._depth_encoding, header))
-        self._info.publish(conversions.camera_info_message(scene.intrinsics, size, header))
+        info = conversions.camera_info_message(scene.intrinsics, size, header)
+        for publisher in self._infos:
+            publisher.publish(info)
         return header
 
 
@@ -140,9 +143,7 @@ class SimCamera(Node):
 
 def main(args: list[str] | None = None) -> int:
     """Run the camera until SIGINT or SIGTERM; the exit code."""
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
+    stop = stop_event()
     rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
     try:
         node = SimCamera()

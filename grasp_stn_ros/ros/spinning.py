@@ -1,0 +1,54 @@
+"""Executors that spin in a thread and stop in order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+import signal
+import threading
+
+from rclpy.executors import Executor, ExternalShutdownException
+
+_LOOK = 0.2  # seconds between two looks at the event that ends the loop
+
+
+def stop_event() -> threading.Event:
+    """Return an event that SIGINT and SIGTERM set; call it in the main thread, before rclpy."""
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    return stop
+
+
+class Spinner:
+    """
+    Spins an executor in a thread of its own until :meth:`stop`.
+
+    ``Executor.shutdown`` from another thread pulls handles from under a callback that is being
+    executed; here the loop has ended before it is called. ``failure`` is what a callback raised.
+    """
+
+    def __init__(self, executor: Executor, on_end: Callable[[], None] = lambda: None):
+        """Start spinning; ``on_end`` is called when the loop ends, for whatever reason."""
+        self.failure: BaseException | None = None
+        self._executor = executor
+        self._stop = threading.Event()
+        self._on_end = on_end
+        self._thread = threading.Thread(target=self._spin, name='executor', daemon=True)
+        self._thread.start()
+
+    def _spin(self) -> None:
+        try:
+            while not self._stop.is_set():
+                self._executor.spin_once(timeout_sec=_LOOK)
+        except ExternalShutdownException:
+            pass
+        except BaseException as error:
+            self.failure = error
+        finally:
+            self._on_end()
+
+    def stop(self) -> None:
+        """End the loop, wait for running callbacks, and shut the executor down."""
+        self._stop.set()
+        self._thread.join()
+        self._executor.shutdown()

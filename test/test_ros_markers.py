@@ -1,0 +1,140 @@
+"""Markers that RViz accepts: scales, quaternions, ids, and nothing left over."""
+
+import numpy as np
+import pytest
+from ros_fixtures import BOX_DEPTH, INTRINSICS, RECTANGLE, StubDetector, box_scene
+from std_msgs.msg import Header
+from visualization_msgs.msg import Marker
+
+from grasp_stn_ros.grasp_pose import Gripper
+from grasp_stn_ros.rectangle import GraspRectangle
+from grasp_stn_ros.rgbd import RgbdFrame
+from grasp_stn_ros.ros import markers
+from grasp_stn_ros.ros.markers import MarkerBuilder
+
+HEADER = Header(frame_id='camera')
+OTHER = GraspRectangle(60.0, 60.0, 0.7, 30.0, 10.0)    # on the table: no grasp, TOO_WIDE or flat
+
+
+def frame() -> RgbdFrame:
+    return RgbdFrame(*box_scene(), INTRINSICS)
+
+
+def detect(rectangles=(RECTANGLE, OTHER), scores=(0.9, 0.4)):
+    return StubDetector(rectangles, scores).detect(frame())
+
+
+def points(marker: Marker) -> np.ndarray:
+    return np.array([[p.x, p.y, p.z] for p in marker.points])
+
+
+def assert_valid(marker: Marker) -> None:
+    """What RViz complains about, or silently does not draw."""
+    assert marker.header == HEADER
+    q = marker.pose.orientation
+    assert np.hypot.reduce([q.x, q.y, q.z, q.w]) == pytest.approx(1.0)
+    numbers = [marker.pose.position.x, marker.pose.position.y, marker.pose.position.z]
+    assert np.isfinite(numbers).all()
+    assert np.isfinite(points(marker)).all()
+    assert marker.color.a > 0
+    scale = (marker.scale.x, marker.scale.y, marker.scale.z)
+    if marker.type == Marker.TEXT_VIEW_FACING:
+        assert marker.text
+        assert scale[2] > 0
+    elif marker.type == Marker.LINE_LIST:
+        assert scale[0] > 0
+        assert len(marker.points) % 2 == 0
+    elif marker.type == Marker.ARROW:
+        assert len(marker.points) == 2
+        assert min(scale[:2]) > 0
+    else:
+        assert min(scale) > 0
+
+
+def test_every_marker_is_valid_and_unique():
+    array = MarkerBuilder(Gripper()).build(detect(), frame(), HEADER, 0.25)
+    for marker in array.markers:
+        assert marker.action == Marker.ADD
+        assert_valid(marker)
+        assert marker.lifetime.sec == 0
+        assert marker.lifetime.nanosec == 250_000_000
+    ids = [(m.ns, m.id) for m in array.markers]
+    assert len(set(ids)) == len(ids)
+    assert {ns for ns, _ in ids} == set(markers.NAMESPACES)
+
+
+def test_stages_lie_where_the_rectangle_is():
+    """Box top at 0.75 m, rectangle of 20 x 8 px centred at (185, 110), f = 250."""
+    array = MarkerBuilder(Gripper()).build(detect(), frame(), HEADER, 1.0)
+    by_id = {(m.ns, m.id): m for m in array.markers}
+    sphere = by_id[markers.LOCATIONS, 0].pose.position
+    np.testing.assert_allclose([sphere.x, sphere.y, sphere.z], [0.075, -0.03, BOX_DEPTH],
+                               atol=1e-6)
+    jaws = points(by_id[markers.RECTANGLES, 1])
+    np.testing.assert_allclose(np.sort(np.unique(jaws[:, 0].round(6))), [0.045, 0.105])
+    np.testing.assert_allclose(np.sort(np.unique(jaws[:, 1].round(6))), [-0.042, -0.018])
+    thin, thick = by_id[markers.RECTANGLES, 0], by_id[markers.RECTANGLES, 1]
+    assert thick.scale.x > 2 * thin.scale.x
+    # The other candidate has no grasp; it lies on the table all the same.
+    assert by_id[markers.LOCATIONS, 1].pose.position.z == pytest.approx(0.80)
+
+
+def test_the_best_is_drawn_as_a_gripper_at_its_pose():
+    array = MarkerBuilder(Gripper()).build(detect(), frame(), HEADER, 1.0)
+    left, right, palm, arrow = [m for m in array.markers if m.ns == markers.BEST]
+    # Opening 60 mm along x, jaws 8 mm thick outside of it, tips at z = 0.772.
+    assert left.pose.position.x == pytest.approx(0.075 - 0.034)
+    assert right.pose.position.x == pytest.approx(0.075 + 0.034)
+    for jaw in (left, right):
+        assert jaw.pose.position.z + jaw.scale.x / 2 == pytest.approx(0.772)
+        assert (jaw.scale.y, jaw.scale.z) == pytest.approx((0.008, 0.020))
+    assert palm.scale.y == pytest.approx(0.060 + 2 * 0.008)
+    assert palm.pose.position.z < left.pose.position.z
+    start, end = points(arrow)
+    direction = (end - start) / np.linalg.norm(end - start)
+    np.testing.assert_allclose(direction, [0, 0, 1], atol=1e-9)
+
+
+def test_what_vanishes_is_deleted_by_id():
+    builder = MarkerBuilder(Gripper())
+    builder.build(detect(), frame(), HEADER, 1.0)
+    second = builder.build(detect((RECTANGLE,), (0.9,)), frame(), HEADER, 1.0)
+    deleted = {(m.ns, m.id) for m in second.markers if m.action == Marker.DELETE}
+    assert deleted == {(markers.LOCATIONS, 1), (markers.ANGLES, 1), (markers.RECTANGLES, 2),
+                       (markers.RECTANGLES, 3), (markers.SCORES, 1)}
+    third = builder.build(detect((RECTANGLE,), (0.9,)), frame(), HEADER, 1.0)
+    assert all(m.action == Marker.ADD for m in third.markers)
+
+
+def test_best_gripper_vanishes_with_the_best():
+    builder = MarkerBuilder(Gripper())
+    builder.build(detect(), frame(), HEADER, 1.0)
+    array = builder.build(detect((OTHER,), (0.4,)), frame(), HEADER, 1.0)
+    gone = [m.id for m in array.markers if m.ns == markers.BEST and m.action == Marker.DELETE]
+    assert gone == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize('case', ['no candidates', 'no depth', 'no depth anywhere near'])
+def test_nothing_to_show_clears_every_namespace(case):
+    builder = MarkerBuilder(Gripper())
+    builder.build(detect(), frame(), HEADER, 1.0)
+    empty = frame()
+    if case == 'no candidates':
+        detection = detect((), ())
+    else:
+        detection = detect((OTHER,), (0.9,))
+        rgb = empty.rgb
+        depth = None if case == 'no depth' else np.full(rgb.shape[:2], np.nan, np.float32)
+        empty = RgbdFrame(rgb, depth, INTRINSICS)
+    array = builder.build(detection, empty, HEADER, 1.0)
+    assert [m.ns for m in array.markers] == list(markers.NAMESPACES)
+    assert {m.action for m in array.markers} == {Marker.DELETEALL}
+
+
+@pytest.mark.parametrize('x, y', [(-40.0, -3.0), (1000.0, 50.0), (0.0, 239.4)])
+def test_candidates_outside_the_image_do_no_harm(x, y):
+    outside = GraspRectangle(x, y, 0.3, 20.0, 8.0)
+    array = MarkerBuilder(Gripper()).build(detect((RECTANGLE, outside), (0.9, 0.8)), frame(),
+                                           HEADER, 1.0)
+    for marker in array.markers:
+        assert_valid(marker)

@@ -1,0 +1,89 @@
+"""The node as a process: clean exits, and errors that a user can act on."""
+
+import os
+from pathlib import Path
+import signal
+import subprocess
+import sys
+
+import pytest
+from ros_fixtures import DEADLINE, wait_until
+
+HERE = Path(__file__).resolve().parent
+START = ('import sys; sys.path[:0] = sys.argv.pop(1).split(":")\n'
+         'from ros_fixtures import StubDetector\n'
+         'from grasp_stn_ros.ros.grasp_node import main\n'
+         'sys.exit(main(sys.argv, lambda values: StubDetector()))\n')
+
+
+def start(*arguments: str, code: str = START) -> subprocess.Popen:
+    paths = f'{HERE}:{HERE.parent}'
+    return subprocess.Popen([sys.executable, '-c', code, paths, '--ros-args', *arguments],
+                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                            env={**os.environ, 'PYTHONUNBUFFERED': '1'})
+
+
+def wait_for_line(process: subprocess.Popen, text: str) -> str:
+    """Read the output until a line has ``text``; end of file fails."""
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        if text in line:
+            return line
+    raise AssertionError(f'{text!r} is not in the output:\n{"".join(lines)}')
+
+
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM], ids=['SIGINT', 'SIGTERM'])
+def test_signals_end_the_node_cleanly(number):
+    process = start()
+    try:
+        wait_for_line(process, 'ready: model stub')
+        process.send_signal(number)
+        output, _ = process.communicate(timeout=DEADLINE)
+    finally:
+        process.kill()
+    assert process.returncode == 0, output
+    assert 'Traceback' not in output
+
+
+def test_sim_camera_ends_cleanly():
+    pytest.importorskip('mujoco', reason='mujoco is missing: run `make setup`')
+    process = start('-p', 'rate:=5.0', code=(
+        'import sys; sys.path[:0] = sys.argv.pop(1).split(":")\n'
+        'from grasp_stn_ros.ros.sim_camera import main\nsys.exit(main(sys.argv))\n'))
+    try:
+        wait_for_line(process, 'on the table')
+        process.send_signal(signal.SIGTERM)
+        output, _ = process.communicate(timeout=DEADLINE)
+    finally:
+        process.kill()
+    assert process.returncode == 0, output
+    assert 'Traceback' not in output
+
+
+@pytest.mark.parametrize('setting, word', [('mode:=sometimes', 'on_demand'),
+                                           ('sync_slop:=99.0', 'sync_slop'),
+                                           ('minimum_score:=high', 'minimum_score')])
+def test_a_bad_parameter_is_one_line_and_exit_code_2(setting, word):
+    process = start('-p', setting)
+    output, _ = process.communicate(timeout=DEADLINE)
+    assert process.returncode == 2
+    assert word in output
+    assert 'Traceback' not in output
+
+
+def test_a_missing_model_is_one_line_and_exit_code_2(tmp_path):
+    pytest.importorskip('torch', reason='torch is missing: run `make setup`')
+    process = start('-p', f'model:={tmp_path}/none.safetensors', code=(
+        'import sys; sys.path[:0] = sys.argv.pop(1).split(":")\n'
+        'from grasp_stn_ros.ros.grasp_node import main\nsys.exit(main(sys.argv))\n'))
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert 'none.' in output
+    assert 'Traceback' not in output
+
+
+def test_wait_until_fails_by_itself():
+    """The helper that all ROS tests lean on must not pass by default."""
+    with pytest.raises(AssertionError, match='in vain for nothing'):
+        wait_until(lambda: False, 'nothing', seconds=0.05)
