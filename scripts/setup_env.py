@@ -410,7 +410,8 @@ def install_packages(ros):
     else:
         files.append('requirements-ros.txt')
         requirements = [part for name in files for part in ('-r', ROOT / name)]
-    pip('install', '-c', constraints, *requirements)
+    # Compiling every module at once takes longer than the rest; Python compiles what it imports.
+    pip('install', '--no-compile', '-c', constraints, *requirements)
     if not ros:
         correct_wheels()
 
