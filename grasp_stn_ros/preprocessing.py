@@ -189,7 +189,7 @@ def preprocess(frame: RgbdFrame, view: View | None = None, use_rgb: bool = True,
     valid = np.zeros((size, size), bool)
     support = None
     if use_rgb:
-        channels[:3] = _colour_channels(frame.rgb, view)
+        _colour_channels(frame.rgb, view, channels[:3])
     if use_depth and frame.depth is not None:
         depth = cv2.warpAffine(frame.depth, view.matrix, (size, size), flags=cv2.INTER_NEAREST,
                                borderMode=cv2.BORDER_CONSTANT, borderValue=math.nan)
@@ -205,8 +205,8 @@ def preprocess(frame: RgbdFrame, view: View | None = None, use_rgb: bool = True,
     return NetworkInput(channels, valid, view, support)
 
 
-def _colour_channels(rgb: np.ndarray, view: View) -> np.ndarray:
-    """Warp (H, W, 3) uint8 into the view -> (3, S, S) float32 in [-1, 1], 0 outside the image."""
+def _colour_channels(rgb: np.ndarray, view: View, out: np.ndarray) -> None:
+    """Warp (H, W, 3) uint8 into the view -> out (3, S, S) in [-1, 1], 0 outside the image."""
     matrix = view.matrix
     factor = int(1 / view.scale + 1e-6)
     if factor >= 2:
@@ -220,10 +220,9 @@ def _colour_channels(rgb: np.ndarray, view: View) -> np.ndarray:
         matrix = np.concatenate([matrix[:, :2] * factor, (matrix[:, 2] + shift)[:, None]], axis=1)
     warped = cv2.warpAffine(rgb, matrix, (view.size, view.size), flags=cv2.INTER_LINEAR,
                             borderMode=cv2.BORDER_CONSTANT, borderValue=(127, 127, 127))
-    colour = warped.transpose(2, 0, 1).astype(np.float32)
-    colour *= np.float32(1 / 127.5)
-    colour -= np.float32(1)
-    return colour
+    for plane, channel in zip(cv2.split(warped), out, strict=True):
+        np.multiply(plane, np.float32(1 / 127.5), out=channel)
+        channel -= np.float32(1)
 
 
 def _depth_channels(depth: np.ndarray, valid: np.ndarray, camera: CameraIntrinsics,
@@ -240,22 +239,27 @@ def _depth_channels(depth: np.ndarray, valid: np.ndarray, camera: CameraIntrinsi
     slope = n[0] * x + n[1] * y + n[2]
     height = fill_holes(slope * np.where(valid, depth, np.float32(0))
                         + np.float32(plane.offset), valid)
-    np.clip(height * np.float32(HEIGHT_SCALE), *HEIGHT_RANGE, out=out[0])
+    np.multiply(height, np.float32(HEIGHT_SCALE), out=out[0])
+    np.clip(out[0], *HEIGHT_RANGE, out=out[0])
 
+    # From here on with the buffers that there are: this runs for every frame.
     smooth = cv2.GaussianBlur(height, (0, 0), _NORMAL_SIGMA)
     # Grazing rays have no finite depth on the plane; far away is good enough for them.
-    slope = np.minimum(slope, np.float32(-0.05))
-    z = (smooth - np.float32(plane.offset)) / slope
-    z_u = cv2.Sobel(z, cv2.CV_32F, 1, 0, scale=0.125)
-    z_v = cv2.Sobel(z, cv2.CV_32F, 0, 1, scale=0.125)
-    focal = np.float32(camera.fx)
+    z = smooth - np.float32(plane.offset)
+    z /= np.minimum(slope, np.float32(-0.05), out=slope)
     # Cross product of the derivatives of the point ray * z; the third axis is turned round, so
     # that z points towards the viewer.
-    normal = np.stack([focal * z_u, focal * z_v, z + focal * (x * z_u + y * z_v)])
-    normal /= np.sqrt(np.einsum('cij,cij->ij', normal, normal)) + np.float32(1e-9)
+    normal = np.empty((3, size, size), np.float32)
+    cv2.Sobel(z, cv2.CV_32F, 1, 0, dst=normal[0], scale=0.125 * camera.fx)
+    cv2.Sobel(z, cv2.CV_32F, 0, 1, dst=normal[1], scale=0.125 * camera.fy)
+    np.multiply(normal[0], x, out=normal[2])
+    normal[2] += normal[1] * y
+    normal[2] += z
+    length = np.sqrt(np.einsum('cij,cij->ij', normal, normal))
+    normal *= valid / (length + np.float32(1e-9))
     up = plane.normal * [1.0, 1.0, -1.0]
-    out[1:] = np.einsum('ij,jkl->ikl', _rotation_to_z(up).astype(np.float32), normal)
-    out[1:] *= valid
+    turn = _rotation_to_z(up).astype(np.float32)
+    np.matmul(turn, normal.reshape(3, -1), out=out[1:].reshape(3, -1))
 
 
 def _rotation_to_z(unit: np.ndarray) -> np.ndarray:

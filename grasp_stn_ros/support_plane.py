@@ -81,7 +81,9 @@ def fit_support_plane(depth: np.ndarray, intrinsics: CameraIntrinsics,
         inliers = np.abs(1.0 - (rays @ plane) * z) < tolerance
         if inliers.sum() < 20:
             return None
-        plane = np.linalg.lstsq(rays[inliers], inverse[inliers], rcond=None)[0]
+        # Normal equations: three unknowns of similar size, nothing to lose by squaring.
+        weighted = rays * inliers[:, None]
+        plane = np.linalg.solve(weighted.T @ rays + 1e-9 * np.eye(3), weighted.T @ inverse)
     share = float((np.abs(1.0 - (rays @ plane) * z) < _TOLERANCE).mean())
     norm = float(np.linalg.norm(plane))
     if share < _MIN_SHARE or plane[2] < _MIN_COSINE * norm:
