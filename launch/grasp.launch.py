@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from ament_index_python.packages import PackageNotFoundError, get_package_prefix
 from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
@@ -54,12 +55,19 @@ def start_node(context):
                   parameters=[*map(str, files), given])]
     if argument('rviz') == 'true':
         values.update((name, argument(name)) for name in given)
-        nodes.append(rviz(argument('namespace').strip('/'), values, argument('fixed_frame')))
+        # First: where it is missing, nothing has been started yet.
+        nodes.insert(0, rviz(argument('namespace').strip('/'), values, argument('fixed_frame')))
     return nodes
 
 
 def rviz(namespace: str, values: dict, fixed_frame: str) -> Node:
     """Return RViz with the topics of config/grasp.rviz renamed to those in use."""
+    try:
+        get_package_prefix('rviz2')
+    except PackageNotFoundError:
+        raise RuntimeError('rviz:=true needs the package rviz2: '
+                           'sudo apt install ros-$ROS_DISTRO-rviz2') from None
+
     def absolute(name):
         return name if name.startswith('/') else '/'.join(filter(None, ['', namespace, name]))
 

@@ -60,9 +60,9 @@ def entities(name: str, **arguments):
     started = []
 
     def visit(entity):
+        started.append(entity)
         for child in entity.visit(context) or []:
             visit(child)
-        started.append(entity)
 
     visit(module.generate_launch_description())
     return context, started
@@ -88,9 +88,22 @@ def test_grasp_launch_starts_the_node_only(no_start):
 
 
 @pytest.mark.parametrize('camera', ['realsense_d400', 'azure_kinect', 'oak_d', 'zed'])
-def test_grasp_launch_with_rviz_for_each_camera(no_start, camera):
+def test_grasp_launch_with_rviz_for_each_camera(no_start, monkeypatch, camera):
+    import ament_index_python.packages
+    monkeypatch.setattr(ament_index_python.packages, 'get_package_prefix', lambda name: name)
     _, started = entities('grasp.launch.py', camera=camera, rviz='true')
     assert set(nodes(started)) == {'grasp_node', 'rviz2'}
+
+
+def test_missing_rviz_is_named_before_anything_starts(no_start, monkeypatch):
+    import ament_index_python.packages
+
+    def missing(name):
+        raise ament_index_python.packages.PackageNotFoundError(name)
+
+    monkeypatch.setattr(ament_index_python.packages, 'get_package_prefix', missing)
+    with pytest.raises(RuntimeError, match='apt install'):
+        entities('grasp.launch.py', rviz='true')
 
 
 def test_unknown_files_are_refused(no_start):

@@ -46,6 +46,21 @@ def test_signals_end_the_node_cleanly(number):
     assert 'Traceback' not in output
 
 
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM], ids=['SIGINT', 'SIGTERM'])
+def test_signals_end_the_node_while_it_loads_its_model(number):
+    process = start(code=START.replace(
+        'lambda values: StubDetector()',
+        '(lambda values: (print("loading", flush=True), __import__("time").sleep(600)))'))
+    try:
+        wait_for_line(process, 'loading')
+        process.send_signal(number)
+        output, _ = process.communicate(timeout=DEADLINE)
+    finally:
+        process.kill()
+    assert process.returncode == 0, output
+    assert 'Traceback' not in output
+
+
 def test_sim_camera_ends_cleanly():
     pytest.importorskip('mujoco', reason='mujoco is missing: run `make setup`')
     process = start('-p', 'rate:=5.0', code=(

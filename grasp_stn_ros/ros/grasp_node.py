@@ -46,7 +46,7 @@ from . import conversions, parameters
 from .diagnostics import Diagnostics
 from .inputs import Pair, PairInput
 from .markers import MarkerBuilder
-from .spinning import Spinner, stop_event
+from .spinning import Spinner, interruptible, stop_event
 
 # Requests that may wait at the same time; each occupies a thread of the executor.
 MAXIMUM_REQUESTS = 16
@@ -116,7 +116,8 @@ class GraspNode(Node):
         self._debug_publisher = self.create_publisher(Image, '~/debug_image', 1)
         self._input = PairInput(self, self._values, self._count_dropped)
         self._diagnostics = Diagnostics(self, self._input)
-        self._thread = threading.Thread(target=self._infer_until_closed, name='inference')
+        self._thread = threading.Thread(target=self._infer_until_closed, name='inference',
+                                        daemon=True)
         self._thread.start()
         # Last: where the service exists, the node is ready.
         # The default queue of 10 loses what a burst of calls brings beyond that, in silence.
@@ -399,7 +400,11 @@ def main(args: list[str] | None = None,
     stop = stop_event()
     rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
     try:
-        node = GraspNode(detector_factory)
+        with interruptible(stop):
+            node = GraspNode(detector_factory)
+    except KeyboardInterrupt:
+        rclpy.try_shutdown()
+        return 0
     except (ValueError, OSError, GraspError) as error:
         print(f'grasp_node: {error}', file=sys.stderr)
         rclpy.try_shutdown()

@@ -19,7 +19,7 @@ from ..simulation.depth_noise import structured_light
 from ..simulation.objects import make_object
 from ..simulation.scene import RenderedFrame, TableScene, random_scene
 from . import conversions
-from .spinning import stop_event
+from .spinning import interruptible, stop_event
 
 OPTICAL_FRAME, WORLD_FRAME = 'camera_color_optical_frame', 'world'
 DEPTH_ENCODINGS = ('16UC1', '32FC1')
@@ -146,7 +146,11 @@ def main(args: list[str] | None = None) -> int:
     stop = stop_event()
     rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
     try:
-        node = SimCamera()
+        with interruptible(stop):
+            node = SimCamera()
+    except KeyboardInterrupt:
+        rclpy.try_shutdown()
+        return 0
     except (ValueError, RuntimeError) as error:
         print(f'sim_camera: {error}', file=sys.stderr)
         rclpy.try_shutdown()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 import signal
 import threading
 
@@ -17,6 +18,24 @@ def stop_event() -> threading.Event:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     return stop
+
+
+@contextmanager
+def interruptible(stop: threading.Event) -> Iterator[None]:
+    """Raise KeyboardInterrupt on SIGINT and SIGTERM within: loading a model takes seconds."""
+    def interrupt(*_):
+        stop.set()
+        raise KeyboardInterrupt
+
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, interrupt) for number in numbers]
+    try:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        yield
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
 
 
 class Spinner:
