@@ -5,8 +5,8 @@ The rectangle's five parameters become the seven of a grasp (position, orientati
 depth and an approach direction. One definition serves labels, detection and simulation:
 
 * The *surface level* of a rectangle is the highest surface, seen against the approach direction,
-  in the middle between the jaws. The rectangle lies in the plane through that level whose normal
-  is the approach direction.
+  in the middle between the jaws (anywhere between them, where the middle is empty). The
+  rectangle lies in the plane through that level whose normal is the approach direction.
 * The ends of the opening, ``centre -+ opening / 2`` along theta, are the projections of the two
   jaws in that plane. This makes the map between opening and rectangle exactly invertible for every
   camera and approach direction.
@@ -39,6 +39,8 @@ _BLOCKED = 0.01
 # is the precision of the network, not the size of the object.
 _OPENING_SLACK = 1.15
 _MIN_COSINE = 0.3
+# Half a quantization step of a structured-light camera, metres: an object this thin is not seen.
+_UNSEEN = 0.002
 
 
 @dataclass(frozen=True)
@@ -173,29 +175,26 @@ def rectangle_to_grasp(rectangle: GraspRectangle, frame: RgbdFrame, gripper: Gri
     depth = _sample(frame, pixels)
     levels = -(rays @ approach) * depth
 
-    half_middle = min(MIDDLE * pixels_per_metre, rectangle.opening / 2)
-    middle = levels[np.abs(local[:, 0]) <= max(half_middle, 1.0)]
-    middle = middle[np.isfinite(middle)]
-    wanted = np.count_nonzero(np.abs(local[:, 0]) <= max(half_middle, 1.0))
-    if len(middle) < max(3, _MIN_VALID_SHARE * wanted):
-        raise GraspError(Reason.DEPTH_HOLE, f'{len(middle)} of {wanted} pixels between the jaws')
-    level = float(np.percentile(middle, _TOP_PERCENTILE))
-
-    ends = centre + np.array([[-0.5], [0.5]]) * rectangle.opening * rectangle.axes[0]
     plates = centre + np.array([[-0.5], [0.5]]) * rectangle.jaw * rectangle.axes[1]
-    end_points = _on_plane(intrinsics.rays(ends), approach, level)
-    plate_points = _on_plane(intrinsics.rays(plates), approach, level)
+    ends = centre + np.array([[-0.5], [0.5]]) * rectangle.opening * rectangle.axes[0]
+    half_opening = rectangle.opening / 2
+    middle = max(1.0, min(MIDDLE * pixels_per_metre, half_opening))
+    # A ring has nothing in the middle: then whatever is highest between the jaws counts.
+    for half_width in (middle, half_opening):
+        level = _surface_level(levels[np.abs(local[:, 0]) <= half_width])
+        end_points = _on_plane(intrinsics.rays(ends), approach, level)
+        surface = end_points.mean(axis=0)
+        floor = _floor_level(local, levels, half_opening, level, surface, approach, support)
+        tips = max(level - gripper.finger_depth, floor + gripper.support_clearance)
+        if tips <= level + _UNSEEN:
+            break
+    else:
+        raise GraspError(Reason.TOO_FLAT, f'{(level - floor) * 1e3:.0f} mm above the support')
     opening = float(np.linalg.norm(end_points[1] - end_points[0]))
     if opening > gripper.maximum_opening * _OPENING_SLACK:
         raise GraspError(Reason.TOO_WIDE, f'{opening * 1e3:.0f} mm of '
                                           f'{gripper.maximum_opening * 1e3:.0f} mm')
-    surface = end_points.mean(axis=0)
-
-    floor = _floor_level(local, levels, rectangle.opening / 2, level, surface, approach, support)
-    tips = max(level - gripper.finger_depth, floor + gripper.support_clearance)
-    # Half a quantization step of a structured-light camera: an object that thin is not seen.
-    if tips > level + 0.002:
-        raise GraspError(Reason.TOO_FLAT, f'{(level - floor) * 1e3:.0f} mm above the support')
+    plate_points = _on_plane(intrinsics.rays(plates), approach, level)
 
     normal = surface_normal(frame, (rectangle.x, rectangle.y))
     return Grasp(
@@ -205,6 +204,15 @@ def rectangle_to_grasp(rectangle: GraspRectangle, frame: RgbdFrame, gripper: Gri
         jaw_size=float(np.linalg.norm(plate_points[1] - plate_points[0])),
         surface=surface,
         normal=-approach if normal is None else normal)
+
+
+def _surface_level(levels: np.ndarray) -> float:
+    """Highest of ``levels`` (N,) but for outliers; raises :class:`GraspError` (DEPTH_HOLE)."""
+    valid = levels[np.isfinite(levels)]
+    if len(valid) < max(3, _MIN_VALID_SHARE * len(levels)):
+        raise GraspError(Reason.DEPTH_HOLE,
+                         f'{len(valid)} of {len(levels)} pixels between the jaws')
+    return float(np.percentile(valid, _TOP_PERCENTILE))
 
 
 def _floor_level(local: np.ndarray, levels: np.ndarray, half_opening: float, level: float,

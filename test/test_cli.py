@@ -1,6 +1,5 @@
 """The command line with the shipped weights: files in, grasps, pictures and errors out."""
 
-import csv
 import json
 import math
 import os
@@ -12,6 +11,7 @@ import numpy as np
 import pytest
 
 from grasp_stn_ros.cli import main
+from grasp_stn_ros.data.cornell import CornellDataset
 from grasp_stn_ros.detector import GraspDetector, default_weights
 from grasp_stn_ros.image_files import parse_list_line, read_depth
 from grasp_stn_ros.reasons import GraspError, Reason
@@ -187,19 +187,22 @@ def test_shipped_model_lifts_in_most_scenes():
 
 @needs_cornell
 def test_real_images_give_grasps_on_the_object(tmp_path):
-    """Every fifth RGB-D image of Cornell, an uncropped view that no training has seen."""
-    with open(CORNELL / 'objects.csv') as file:
-        rows = [r for r in csv.DictReader(file) if r['has_depth'] == '1'][::5]
+    """Every fifth RGB-D image of Cornell, uncropped; no training has seen real images."""
+    data = CornellDataset(CORNELL)
+    chosen = [i for i, present in enumerate(data.has_depth) if present][::5]
     lines, labels = [], []
-    for row in rows:
-        stem = CORNELL / row['folder'] / f'pcd{row["image"]}'
-        lines.append(f'"{stem}r.jpg" "{stem}d.png" 525 525 319.5 239.5')
-        corners = np.loadtxt(f'{stem}cpos.txt').reshape(-1, 4, 2)
-        labels.append(np.nanmean(corners, axis=1))
+    for index in chosen:
+        sample = data[index]
+        depth = tmp_path / f'{sample.name}.png'
+        cv2.imwrite(str(depth), np.nan_to_num(sample.frame.depth * 1000).astype(np.uint16))
+        rgb = tmp_path / f'{sample.name}_rgb.png'
+        cv2.imwrite(str(rgb), sample.frame.rgb[..., ::-1])
+        lines.append(' '.join(map(str, [rgb, depth, *camera(sample.frame.intrinsics)])))
+        labels.append(sample.rectangles[sample.success > 0.5, :2])
     (tmp_path / 'list.txt').write_text('\n'.join(lines))
     result = run('detect', '--list', tmp_path / 'list.txt', '--json')
     records = [json.loads(line) for line in result.stdout.splitlines()]
-    assert len(records) == len(rows) and all(r['success'] for r in records)
-    on_object = [min(np.hypot(*(centres - [r['x'], r['y']]).T)) < 60
+    assert len(records) == len(chosen) and all(r['success'] for r in records)
+    on_object = [min(np.hypot(*(centres - [r['x'], r['y']]).T)) < 50
                  for r, centres in zip(records, labels, strict=True)]
     assert np.mean(on_object) >= 0.5, f'{sum(on_object)} of {len(on_object)}'

@@ -62,6 +62,17 @@ def test_tips_stop_above_the_support():
     assert grasp.position[2] == pytest.approx(0.796, abs=1e-5)
 
 
+def test_a_ring_is_grasped_across_its_hole():
+    # Nothing in the middle, two 12 px wide walls 10 mm above the table between the jaws.
+    frame = block_frame(top=0.79, half=(22, 60))
+    depth = frame.depth.copy()
+    depth[:, 400 - 10:400 + 11] = 0.80
+    grasp = rectangle_to_grasp(GraspRectangle(400, 240, 0, 52, 14),
+                               RgbdFrame(BLANK, depth, CAMERA), Gripper(), OPTICAL_AXIS)
+    assert grasp.surface[2] == pytest.approx(0.79, abs=1e-5)
+    assert grasp.position[2] == pytest.approx(0.796, abs=1e-5)
+
+
 def test_known_support_counts_where_shadows_hide_it():
     frame = block_frame(top=0.79)
     depth = np.where(frame.depth > 0.795, np.float32(np.nan), frame.depth)
