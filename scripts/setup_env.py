@@ -50,7 +50,7 @@ ROS_MODULES = {
 }
 
 # Packages that have to stay at the version that a ROS installation was built and tested with.
-KEPT_FROM_ROS = ('numpy', 'pytest', 'pluggy', 'iniconfig', 'pyyaml', 'setuptools')
+KEPT_FROM_ROS = ('numpy', 'pytest', 'pluggy', 'iniconfig', 'pyyaml')
 
 # A start-up hook for .venv/bin/python. The dynamic loader reads LD_LIBRARY_PATH only when a
 # process starts, so a Python that lacks the entry has to be started once more. The wheels bring
