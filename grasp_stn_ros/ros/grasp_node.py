@@ -71,7 +71,7 @@ def default_detector(values: dict[str, Any]):
                          approach_direction=tuple(values['approach_direction']))
 
 
-@dataclass
+@dataclass(eq=False)
 class Ticket:
     """One request on its way; :attr:`answer` gets (detection, header) or a GraspError."""
 

@@ -70,4 +70,8 @@ class Spinner:
         """End the loop, wait for running callbacks, and shut the executor down."""
         self._stop.set()
         self._thread.join()
+        # A multi-threaded executor destroys its handles before its threads have returned.
+        pool = getattr(self._executor, '_executor', None)
+        if pool is not None:
+            pool.shutdown(wait=True)
         self._executor.shutdown()
