@@ -422,10 +422,10 @@ def fit_to_installation(files):
     Its compiled modules were built for its own NumPy and OpenCV, and its pytest plugins for its
     own pytest: those stay at the installation's versions, the rest is installed at ours.
     """
-    installed = {
-        re.sub(r'[-_.]+', '-', distribution.metadata['Name'] or '').lower(): distribution.version
-        for distribution in importlib.metadata.distributions()
-    }
+    installed: dict[str, str] = {}
+    for distribution in importlib.metadata.distributions():  # the first one on the path counts
+        name = re.sub(r'[-_.]+', '-', distribution.metadata['Name'] or '').lower()
+        installed.setdefault(name, distribution.version)
     kept = {name: installed[name] for name in KEPT_FROM_ROS if name in installed}
     lines = [f'{name}=={version}' for name, version in kept.items()]
     for line in (ROOT / 'constraints.txt').read_text().splitlines():
