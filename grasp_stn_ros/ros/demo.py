@@ -205,16 +205,16 @@ def summary(rows: list[Row]) -> Table:
     """Return the table at the end."""
     stages = next((list(row.milliseconds) for row in rows if row.milliseconds), [])
     caption = 'grasp pose in the world and opening in mm, yaw of the opening direction, tilt of ' \
-              f'the approach from straight down; time in ms: {" + ".join(stages)}'
+              f'the approach from straight down; times in ms: {", ".join(stages)}'
     table = Table(title='From camera to lifted object', caption=caption, padding=(0, 0))
-    for name in ('', 'object', 'x', 'y', 'z', 'yaw', 'tilt', 'open', 'score', 'time', 'lifted'):
+    for name in ('', 'object', 'x', 'y', 'z', 'yaw', 'tilt', 'open', 'score', 'times', 'lifted'):
         table.add_column(name, justify='left' if name in ('object', 'lifted') else 'right')
     for number, row in enumerate(rows, 1):
         pose = ['-'] * 7
         if row.position is not None:
             pose = [*(f'{v * 1e3:.0f}' for v in row.position), f'{row.yaw:.0f}°',
                     f'{row.tilt:.0f}°', f'{row.opening * 1e3:.0f}', f'{row.score:.2f}']
-        times = '+'.join(f'{row.milliseconds[n]:.0f}' for n in stages if n in row.milliseconds)
+        times = ' '.join(f'{row.milliseconds[n]:.0f}' for n in stages if n in row.milliseconds)
         verdict = '[green]yes[/]' if row.lifted else f'[red]no[/]: {row.outcome}'
         table.add_row(str(number), row.thing, *pose, times, verdict)
     return table
