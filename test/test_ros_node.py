@@ -9,7 +9,7 @@ from sensor_msgs.msg import Image
 from grasp_stn_ros.reasons import GraspError, Reason
 from grasp_stn_ros.rectangle import GraspRectangle
 from grasp_stn_ros.ros import conversions
-from grasp_stn_ros.ros.grasp_node import MAXIMUM_REQUESTS
+from grasp_stn_ros.ros.requests import MAXIMUM_REQUESTS
 
 
 def shifted(message, seconds: float) -> None:
@@ -74,8 +74,8 @@ def test_service_uses_a_frame_taken_after_the_request(rig):  # noqa: F811
     wait_until(lambda: it.node._input.pairs == 1, 'the pair')
     assert not it.detector.calls, 'on demand means that nobody detects unasked'
     future = it.call()
-    wait_until(lambda: it.node._tickets, 'the request')
-    before = it.node._tickets[0].after
+    wait_until(lambda: it.node.requests.tickets, 'the request')
+    before = it.node.requests.tickets[0].after
     it.camera.stream()
     response = it.answer(future)
     assert response.success
@@ -92,9 +92,9 @@ def test_service_skips_a_pair_that_was_on_its_way(rig):  # noqa: F811
     it = rig(mode='on_demand')
     old = it.tester.get_clock().now().to_msg()
     future = it.call()
-    wait_until(lambda: it.node._tickets, 'the request')
+    wait_until(lambda: it.node.requests.tickets, 'the request')
     it.camera.publish(stamp=old)
-    wait_until(lambda: it.node._tickets[0].too_early == 1, 'the old pair to be refused')
+    wait_until(lambda: it.node.requests.tickets[0].too_early == 1, 'the old pair to be refused')
     new = it.camera.publish()
     assert it.answer(future).grasp.header.stamp == new['color'].header.stamp
 
@@ -164,7 +164,7 @@ def test_unsynchronized_input_says_by_how_much(rig):  # noqa: F811
         return messages
 
     future = it.call(timeout=1.0)
-    wait_until(lambda: it.node._tickets, 'the request')
+    wait_until(lambda: it.node.requests.tickets, 'the request')
     for second in range(1000, 1005):
         it.camera.publish(drift, stamp=Time(sec=second))
     wait_until(lambda: set(it.node._input.counts.values()) == {5}, 'delivery')
@@ -304,7 +304,7 @@ def test_region_and_score_reach_the_detector(rig):  # noqa: F811
 def test_concurrent_clients_are_all_answered(rig):  # noqa: F811
     it = rig(mode='on_demand')
     futures = [it.call() for _ in range(4)] + [it.call(minimum_score=0.95) for _ in range(4)]
-    wait_until(lambda: len(it.node._tickets) == 8, 'all requests')
+    wait_until(lambda: len(it.node.requests.tickets) == 8, 'all requests')
     it.camera.stream()
     responses = [it.answer(f) for f in futures]
     assert [r.success for r in responses] == [True] * 4 + [False] * 4
@@ -313,7 +313,7 @@ def test_concurrent_clients_are_all_answered(rig):  # noqa: F811
 def test_too_many_clients_are_told(rig):  # noqa: F811
     it = rig(mode='on_demand')
     waiting = [it.call() for _ in range(MAXIMUM_REQUESTS)]
-    wait_until(lambda: len(it.node._tickets) == MAXIMUM_REQUESTS, 'all requests')
+    wait_until(lambda: len(it.node.requests.tickets) == MAXIMUM_REQUESTS, 'all requests')
     response = it.answer(it.call())
     assert response.reason == Reason.INVALID_REQUEST
     assert str(MAXIMUM_REQUESTS) in response.message
@@ -325,7 +325,7 @@ def test_slow_detector_does_not_hold_the_answer(rig):  # noqa: F811
     it = rig(mode='on_demand')
     it.detector.gate.clear()
     future = it.call(timeout=0.5)
-    wait_until(lambda: it.node._tickets, 'the request')
+    wait_until(lambda: it.node.requests.tickets, 'the request')
     it.camera.publish()
     wait_until(lambda: it.detector.calls, 'the detector')
     response = it.answer(future)
@@ -439,7 +439,7 @@ def test_rate_limit(rig):  # noqa: F811
         wait_until(lambda count=count: it.node._input.pairs == count, 'the pair')
     # A request is served at once all the same, and its pair is the newest.
     future = it.call()
-    wait_until(lambda: it.node._tickets, 'the request')
+    wait_until(lambda: it.node.requests.tickets, 'the request')
     it.camera.publish()
     assert it.answer(future).success
     assert len(it.detector.calls) == 2
@@ -448,7 +448,7 @@ def test_rate_limit(rig):  # noqa: F811
 def test_shutdown_answers_whoever_waits(rig):  # noqa: F811
     it = rig()
     future = it.call(timeout=60.0)
-    wait_until(lambda: it.node._tickets, 'the request')
+    wait_until(lambda: it.node.requests.tickets, 'the request')
     it.node.close()
     response = it.answer(future)
     assert response.reason == Reason.TIMEOUT

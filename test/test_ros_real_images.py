@@ -41,7 +41,7 @@ def test_cornell_images_over_real_topics(rig):  # noqa: F811
         response = under_test.answer(future)
         under_test.camera.stop()
         answers.append((sample, response))
-        wait_until(lambda: not under_test.node._tickets, 'the request to be over')
+        wait_until(lambda: not under_test.node.requests.tickets, 'the request to be over')
 
     on_object = 0
     for sample, response in answers:

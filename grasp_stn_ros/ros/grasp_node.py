@@ -13,9 +13,7 @@ Three kinds of threads meet here, under the condition of the input:
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import Future, InvalidStateError
-from concurrent.futures import TimeoutError as FutureTimeoutError
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 import sys
 import threading
 import time
@@ -25,17 +23,14 @@ from typing import Any
 import cv_bridge
 from geometry_msgs.msg import PoseStamped
 import rclpy
-from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.executors import MultiThreadedExecutor
 from rclpy.node import Node
-from rclpy.qos import QoSProfile
 from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 from visualization_msgs.msg import MarkerArray
 
 from grasp_stn_interfaces.msg import GraspStages
-from grasp_stn_interfaces.srv import DetectGrasp
 
 from .. import visualization
 from ..detection import Candidate, Detection
@@ -46,13 +41,8 @@ from . import conversions, parameters
 from .diagnostics import Diagnostics
 from .inputs import Pair, PairInput
 from .markers import MarkerBuilder
+from .requests import MAXIMUM_REQUESTS, Region, Requests, Ticket, is_stale, sentence
 from .spinning import Spinner, interruptible, stop_event
-
-# Requests that may wait at the same time; each occupies a thread of the executor.
-MAXIMUM_REQUESTS = 16
-_LONGEST_TIMEOUT = 600.0
-
-Region = tuple[int, int, int, int]
 
 
 def gripper_from(values: dict[str, Any]) -> Gripper:
@@ -71,21 +61,6 @@ def default_detector(values: dict[str, Any]):
                          approach_direction=tuple(values['approach_direction']))
 
 
-@dataclass(eq=False)
-class Ticket:
-    """One request on its way; :attr:`answer` gets (detection, header) or a GraspError."""
-
-    region: Region | None
-    minimum_score: float
-    deadline: float        # time.monotonic()
-    after: int             # nanoseconds of the node's clock: a pair must be taken later
-    pairs_before: int
-    too_early: int = 0     # pairs that came after the request but were taken before it
-    stale: int = 0         # pairs that were refused for their age
-    started: bool = False
-    answer: Future = field(default_factory=Future)
-
-
 class GraspNode(Node):
     """Detects grasps in synchronized RGB-D images, continuously or on demand."""
 
@@ -102,7 +77,6 @@ class GraspNode(Node):
         self._detector.warm_up()
         self._markers = MarkerBuilder(gripper_from(self._values))
         self._bridge = cv_bridge.CvBridge()
-        self._tickets: list[Ticket] = []
         self._stopping = False
         self._seen = 0               # number of the newest pair that was looked at
         self._next_detection = 0.0   # time.monotonic(); limits the rate
@@ -115,15 +89,13 @@ class GraspNode(Node):
         self._marker_publisher = self.create_publisher(MarkerArray, '~/markers', 10)
         self._debug_publisher = self.create_publisher(Image, '~/debug_image', 1)
         self._input = PairInput(self, self._values, self._count_dropped)
+        self.requests = Requests(self, self._input, self._values)
         self._diagnostics = Diagnostics(self, self._input)
         self._thread = threading.Thread(target=self._infer_until_closed, name='inference',
                                         daemon=True)
         self._thread.start()
         # Last: where the service exists, the node is ready.
-        # The default queue of 10 loses what a burst of calls brings beyond that, in silence.
-        self.create_service(DetectGrasp, '~/detect_grasp', self._on_request,
-                            qos_profile=QoSProfile(depth=100),
-                            callback_group=ReentrantCallbackGroup())
+        self.requests.open()
         self.get_logger().info(
             f'ready: model {self._detector.model_name} on {self._detector.device}, mode '
             f'{self._values["mode"]}, waiting for {", ".join(self._input.counts)}')
@@ -132,8 +104,7 @@ class GraspNode(Node):
         """Stop the inference thread and answer whoever waits; the node publishes no more."""
         with self._input.condition:
             self._stopping = True
-            for ticket in self._tickets:
-                _answer(ticket, GraspError(Reason.TIMEOUT, 'the node is shutting down'))
+            self.requests.close()
             self._input.condition.notify_all()
         self._thread.join()
 
@@ -142,7 +113,7 @@ class GraspNode(Node):
     def _apply_parameters(self, _changed) -> None:
         values = parameters.values(self)
         with self._input.condition:
-            self._values = values
+            self._values = self.requests.values = values
             self._next_detection = 0.0
             self._input.condition.notify_all()
 
@@ -150,82 +121,6 @@ class GraspNode(Node):
         """A new pair replaces one that nobody has looked at (the condition is held)."""
         if self._values['mode'] == 'continuous' and pair.number - self._seen > 1:
             self.dropped += 1
-
-    def _on_request(self, request: DetectGrasp.Request,
-                    response: DetectGrasp.Response) -> DetectGrasp.Response:
-        ticket = None
-        began = time.monotonic()
-        try:
-            ticket = self._accept(request)
-            detection, header = ticket.answer.result(
-                max(ticket.deadline - time.monotonic(), 0.0))
-            response.reason, response.message = int(detection.reason), _sentence(detection)
-            if detection.best is not None:
-                response.success = True
-                response.grasp = conversions.grasp_message(detection.best, header)
-                response.alternatives = conversions.grasp_messages(
-                    (c for c in detection.alternatives if c.score >= ticket.minimum_score),
-                    header)
-        except GraspError as error:
-            response.reason, response.message = int(error.reason), str(error)
-        except FutureTimeoutError:
-            assert ticket is not None
-            error = self._missed(ticket, time.monotonic() - began)
-            response.reason, response.message = int(error.reason), str(error)
-        except Exception as error:  # a request is always answered
-            self.get_logger().error(f'request failed: {traceback.format_exc()}')
-            response.reason = int(Reason.INTERNAL_ERROR)
-            response.message = str(GraspError(Reason.INTERNAL_ERROR, repr(error)))
-        finally:
-            if ticket is not None:
-                with self._input.condition:
-                    self._tickets.remove(ticket)
-        if not response.success:
-            self.get_logger().warning(f'request answered {response.message}',
-                                      throttle_duration_sec=2.0)
-        return response
-
-    def _accept(self, request: DetectGrasp.Request) -> Ticket:
-        """Check a request and queue it; raises :class:`GraspError`."""
-        timeout = request.timeout or self._values['service_timeout']
-        if not 0 < timeout <= _LONGEST_TIMEOUT:
-            raise GraspError(Reason.INVALID_REQUEST, f'timeout {timeout} s, expected 0 to '
-                                                     f'{_LONGEST_TIMEOUT:g}')
-        if not 0 <= request.minimum_score <= 1:
-            raise GraspError(Reason.INVALID_REQUEST,
-                             f'minimum_score {request.minimum_score}, expected 0 to 1')
-        region = conversions.region_from_message(request.region)
-        with self._input.condition:
-            if self._stopping:
-                raise GraspError(Reason.TIMEOUT, 'the node is shutting down')
-            if len(self._tickets) >= MAXIMUM_REQUESTS:
-                raise GraspError(Reason.INVALID_REQUEST,
-                                 f'{MAXIMUM_REQUESTS} requests are waiting already')
-            ticket = Ticket(region or self._own_region(),
-                            request.minimum_score or self._values['minimum_score'],
-                            time.monotonic() + timeout, self.get_clock().now().nanoseconds,
-                            self._input.pairs)
-            self._tickets.append(ticket)
-        return ticket
-
-    def _missed(self, ticket: Ticket, waited: float) -> GraspError:
-        """Say what a request has been waiting for in vain."""
-        if ticket.started:
-            return GraspError(Reason.TIMEOUT, 'a pair arrived, but detection took too long; '
-                                              'raise the timeout')
-        if ticket.stale:
-            return GraspError(Reason.STALE_FRAME, f'{ticket.stale} pairs were older than '
-                              f'maximum_frame_age = {self._values["maximum_frame_age"]} s')
-        if ticket.too_early:
-            return GraspError(Reason.TIMEOUT, f'{ticket.too_early} pairs arrived, all taken '
-                                              'before the request; raise the timeout')
-        if self._input.pairs > ticket.pairs_before:
-            return GraspError(Reason.TIMEOUT, 'a pair arrived, but the detector was busy')
-        return GraspError(Reason.TIMEOUT, self._input.diagnosis(waited))
-
-    def _own_region(self) -> Region | None:
-        region = tuple(self._values['region'])
-        return region if any(region) else None
 
     # Inference thread.
 
@@ -238,7 +133,7 @@ class GraspNode(Node):
                 if self._stopping:
                     return
                 pair, self._seen = self._input.newest, self._input.newest.number
-                tickets = self._tickets_for(pair)
+                tickets = self.requests.ready_for(pair)
                 own = self._values['mode'] == 'continuous' and self._rate_allows()
                 values = self._values
             try:
@@ -249,44 +144,25 @@ class GraspNode(Node):
                 self.get_logger().error(f'detection failed: {traceback.format_exc()}',
                                         throttle_duration_sec=5.0)
                 for ticket in tickets:
-                    _answer(ticket, GraspError(Reason.INTERNAL_ERROR, repr(error)))
+                    ticket.resolve(GraspError(Reason.INTERNAL_ERROR, repr(error)))
 
     def _has_work(self) -> bool:
         """Whether the newest pair is new and anybody wants it (the condition is held)."""
         if self._input.newest is None or self._input.newest.number == self._seen:
             return False
-        if any(not ticket.started for ticket in self._tickets):
+        if self.requests.waiting:
             return True
         return self._values['mode'] == 'continuous' and self._rate_allows()
 
     def _rate_allows(self) -> bool:
         return time.monotonic() >= self._next_detection
 
-    def _tickets_for(self, pair: Pair) -> list[Ticket]:
-        """Return the requests that ``pair`` may answer (the condition is held)."""
-        ready = []
-        for ticket in self._tickets:
-            if ticket.started or pair.number <= ticket.pairs_before:
-                continue
-            if pair.taken < ticket.after:
-                ticket.too_early += 1
-            elif self._is_stale(pair, self._values):
-                ticket.stale += 1
-            else:
-                ticket.started = True
-                ready.append(ticket)
-        return ready
-
-    @staticmethod
-    def _is_stale(pair: Pair, values: dict[str, Any]) -> bool:
-        return 0 < values['maximum_frame_age'] < pair.age
-
     def _process(self, pair: Pair, tickets: list[Ticket], own: bool,
                  values: dict[str, Any]) -> None:
         """Detect in ``pair`` for the requests and, if ``own``, for the topics; publish."""
         groups: dict[tuple[Region | None, float], list[Ticket]] = {}
         if own:
-            groups[self._own_region(), values['minimum_score']] = []
+            groups[self.requests.own_region, values['minimum_score']] = []
             period = 1 / values['maximum_rate'] if values['maximum_rate'] else 0.0
             self._next_detection = time.monotonic() + period
         for ticket in tickets:
@@ -303,14 +179,14 @@ class GraspNode(Node):
             detection = replace(detection, milliseconds={'decoding': decoding,
                                                          **detection.milliseconds})
             for ticket in members:
-                _answer(ticket, (detection, header))
+                ticket.resolve((detection, header))
             self._publish(detection, frame, header, values)
             self._diagnostics.detected(detection, pair, self.dropped)
 
     def _decode(self, pair: Pair, values: dict[str, Any]
                 ) -> tuple[RgbdFrame | None, Detection | None]:
         """Return the pair as a frame, or else a detection that says why it is none."""
-        if self._is_stale(pair, values):
+        if is_stale(pair, values):
             return None, _failure(GraspError(Reason.STALE_FRAME, f'age {pair.age:.2f} s'))
         if pair.depth.header.frame_id != pair.color.header.frame_id:
             self.get_logger().warning(
@@ -343,7 +219,7 @@ class GraspNode(Node):
             self._grasp_publisher.publish(
                 conversions.pose_stamped_message(detection.best.grasp, header))
         else:
-            self.get_logger().warning(f'no grasp: {_sentence(detection)}',
+            self.get_logger().warning(f'no grasp: {sentence(detection)}',
                                       throttle_duration_sec=5.0)
         self._stages_publisher.publish(conversions.stages_message(detection, header))
         if frame is None:
@@ -367,26 +243,9 @@ class GraspNode(Node):
         return max(2 * self._period, 0.1)
 
 
-def _answer(ticket: Ticket, outcome: tuple[Detection, Header] | GraspError) -> None:
-    try:
-        if isinstance(outcome, GraspError):
-            ticket.answer.set_exception(outcome)
-        else:
-            ticket.answer.set_result(outcome)
-    except InvalidStateError:
-        pass  # answered already, by close()
-
-
 def _failure(error: GraspError) -> Detection:
     candidates: tuple[Candidate, ...] = ()
     return Detection(candidates, None, error.reason, str(error))
-
-
-def _sentence(detection: Detection) -> str:
-    """Return the message of a detection with the name of its reason in front."""
-    name = detection.reason.name
-    text = detection.message or detection.reason.sentence
-    return text if text.startswith(name) else f'{name}: {text}'
 
 
 def main(args: list[str] | None = None,

@@ -1,0 +1,196 @@
+"""
+The service ~/detect_grasp: calls that wait for a pair taken after they came.
+
+Each call occupies an executor thread, which waits until the inference thread has an answer or the
+deadline has passed, whichever comes first.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import Future, InvalidStateError
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from dataclasses import dataclass, field
+import time
+import traceback
+from typing import Any
+
+from rclpy.callback_groups import ReentrantCallbackGroup
+from rclpy.qos import QoSProfile
+from std_msgs.msg import Header
+
+from grasp_stn_interfaces.srv import DetectGrasp
+
+from ..detection import Detection
+from ..reasons import GraspError, Reason
+from . import conversions
+from .inputs import Pair, PairInput
+
+# Requests that may wait at the same time; each occupies a thread of the executor.
+MAXIMUM_REQUESTS = 16
+_LONGEST_TIMEOUT = 600.0
+
+Region = tuple[int, int, int, int]
+
+
+@dataclass(eq=False)
+class Ticket:
+    """One request on its way; :attr:`answer` gets (detection, header) or a GraspError."""
+
+    region: Region | None
+    minimum_score: float
+    deadline: float        # time.monotonic()
+    after: int             # nanoseconds of the node's clock: a pair must be taken later
+    pairs_before: int
+    too_early: int = 0     # pairs that came after the request but were taken before it
+    stale: int = 0         # pairs that were refused for their age
+    started: bool = False
+    answer: Future = field(default_factory=Future)
+
+    def resolve(self, outcome: tuple[Detection, Header] | GraspError) -> None:
+        """Give the answer, unless it has been given."""
+        try:
+            if isinstance(outcome, GraspError):
+                self.answer.set_exception(outcome)
+            else:
+                self.answer.set_result(outcome)
+        except InvalidStateError:
+            pass  # by close()
+
+
+class Requests:
+    """
+    Serves ~/detect_grasp; the condition of the input guards :attr:`tickets` and ``values``.
+
+    ``values`` are the node's parameters; the node replaces them when one changes.
+    """
+
+    def __init__(self, node, pairs: PairInput, values: dict[str, Any]):
+        """Remember the input; :meth:`open` creates the service."""
+        self.tickets: list[Ticket] = []
+        self.values = values
+        self._node = node
+        self._input = pairs
+        self._closed = False
+
+    def open(self) -> None:
+        """Create the service."""
+        # The default queue of 10 loses what a burst of calls brings beyond that, in silence.
+        self._node.create_service(DetectGrasp, '~/detect_grasp', self._serve,
+                                  qos_profile=QoSProfile(depth=100),
+                                  callback_group=ReentrantCallbackGroup())
+
+    def close(self) -> None:
+        """Answer whoever waits, and accept no more (the condition is held)."""
+        self._closed = True
+        for ticket in self.tickets:
+            ticket.resolve(GraspError(Reason.TIMEOUT, 'the node is shutting down'))
+
+    @property
+    def waiting(self) -> bool:
+        """Whether a request waits for a pair (the condition is held)."""
+        return any(not ticket.started for ticket in self.tickets)
+
+    @property
+    def own_region(self) -> Region | None:
+        """The region of interest of the parameters."""
+        region = tuple(self.values['region'])
+        return region if any(region) else None
+
+    def ready_for(self, pair: Pair) -> list[Ticket]:
+        """Return the requests that ``pair`` may answer, as started (the condition is held)."""
+        ready = []
+        for ticket in self.tickets:
+            if ticket.started or pair.number <= ticket.pairs_before:
+                continue
+            if pair.taken < ticket.after:
+                ticket.too_early += 1
+            elif is_stale(pair, self.values):
+                ticket.stale += 1
+            else:
+                ticket.started = True
+                ready.append(ticket)
+        return ready
+
+    def _serve(self, request: DetectGrasp.Request,
+               response: DetectGrasp.Response) -> DetectGrasp.Response:
+        """Answer one call, whatever happens."""
+        ticket = None
+        began = time.monotonic()
+        try:
+            ticket = self._accept(request)
+            detection, header = ticket.answer.result(
+                max(ticket.deadline - time.monotonic(), 0.0))
+            response.reason, response.message = int(detection.reason), sentence(detection)
+            if detection.best is not None:
+                response.success = True
+                response.grasp = conversions.grasp_message(detection.best, header)
+                response.alternatives = conversions.grasp_messages(
+                    (c for c in detection.alternatives if c.score >= ticket.minimum_score),
+                    header)
+        except GraspError as error:
+            response.reason, response.message = int(error.reason), str(error)
+        except FutureTimeoutError:
+            error = self._missed(ticket, time.monotonic() - began)
+            response.reason, response.message = int(error.reason), str(error)
+        except Exception as error:
+            self._node.get_logger().error(f'request failed: {traceback.format_exc()}')
+            response.reason = int(Reason.INTERNAL_ERROR)
+            response.message = str(GraspError(Reason.INTERNAL_ERROR, repr(error)))
+        finally:
+            if ticket is not None:
+                with self._input.condition:
+                    self.tickets.remove(ticket)
+        if not response.success:
+            self._node.get_logger().warning(f'request answered {response.message}',
+                                            throttle_duration_sec=2.0)
+        return response
+
+    def _accept(self, request: DetectGrasp.Request) -> Ticket:
+        """Check a request and queue it; raises :class:`GraspError`."""
+        timeout = request.timeout or self.values['service_timeout']
+        if not 0 < timeout <= _LONGEST_TIMEOUT:
+            raise GraspError(Reason.INVALID_REQUEST, f'timeout {timeout} s, expected 0 to '
+                                                     f'{_LONGEST_TIMEOUT:g}')
+        if not 0 <= request.minimum_score <= 1:
+            raise GraspError(Reason.INVALID_REQUEST,
+                             f'minimum_score {request.minimum_score}, expected 0 to 1')
+        region = conversions.region_from_message(request.region)
+        with self._input.condition:
+            if self._closed:
+                raise GraspError(Reason.TIMEOUT, 'the node is shutting down')
+            if len(self.tickets) >= MAXIMUM_REQUESTS:
+                raise GraspError(Reason.INVALID_REQUEST,
+                                 f'{MAXIMUM_REQUESTS} requests are waiting already')
+            ticket = Ticket(region or self.own_region,
+                            request.minimum_score or self.values['minimum_score'],
+                            time.monotonic() + timeout,
+                            self._node.get_clock().now().nanoseconds, self._input.pairs)
+            self.tickets.append(ticket)
+        return ticket
+
+    def _missed(self, ticket: Ticket, waited: float) -> GraspError:
+        """Say what a request has been waiting for in vain."""
+        if ticket.started:
+            return GraspError(Reason.TIMEOUT, 'a pair arrived, but detection took too long; '
+                                              'raise the timeout')
+        if ticket.stale:
+            return GraspError(Reason.STALE_FRAME, f'{ticket.stale} pairs were older than '
+                              f'maximum_frame_age = {self.values["maximum_frame_age"]} s')
+        if ticket.too_early:
+            return GraspError(Reason.TIMEOUT, f'{ticket.too_early} pairs arrived, all taken '
+                                              'before the request; raise the timeout')
+        if self._input.pairs > ticket.pairs_before:
+            return GraspError(Reason.TIMEOUT, 'a pair arrived, but the detector was busy')
+        return GraspError(Reason.TIMEOUT, self._input.diagnosis(waited))
+
+
+def is_stale(pair: Pair, values: dict[str, Any]) -> bool:
+    """Whether ``pair`` is older than the parameters allow."""
+    return 0 < values['maximum_frame_age'] < pair.age
+
+
+def sentence(detection: Detection) -> str:
+    """Return the message of a detection with the name of its reason in front."""
+    name = detection.reason.name
+    text = detection.message or detection.reason.sentence
+    return text if text.startswith(name) else f'{name}: {text}'
