@@ -100,7 +100,7 @@ def test_augmentation_keeps_labels_on_the_object():
     seen = 0
     for seed in range(20):
         channels, rectangles, _ = augment(sample, np.random.default_rng(seed))
-        assert channels.shape == (7, 272, 272) and np.isfinite(channels).all()
+        assert channels.shape == (7, 240, 240) and np.isfinite(channels).all()
         for x, y, *_ in rectangles:
             background = np.median(channels[:3])
             assert channels[:3, int(round(y)), int(round(x))].mean() > background + 0.2

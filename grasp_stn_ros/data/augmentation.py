@@ -21,7 +21,7 @@ _BORDER = 6.0
 class Augmentation:
     """How training views differ from the ones in use; ranges are +- around the nominal value."""
 
-    size: int = 272              # of the training views; the network is convolutional
+    size: int = 240              # of the training views; the network is convolutional
     log_scale: float = 0.25
     turn: bool = True
     mirror: bool = True
