@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 import dataclasses
-from importlib import resources
 from pathlib import Path
+import sys
 import time
 
 import numpy as np
@@ -28,12 +28,22 @@ _MIN_REGION = 32.0
 
 
 def default_weights() -> Path:
-    """Path of the weights that come with the package, installed or in the source tree."""
-    source = Path(__file__).resolve().parents[1] / 'models' / DEFAULT_MODEL
-    if source.exists():
-        return source
-    return Path(str(resources.files('grasp_stn_ros'))).parents[3] / 'share' / 'grasp_stn_ros' / \
-        'models' / DEFAULT_MODEL
+    """
+    Path of the weights that come with the package, in the source tree or installed.
+
+    An installed package has them in share/, below the prefix that its lib/ folder is in. Raises
+    :class:`checkpoint.CheckpointError` where they are nowhere.
+    """
+    places = [parent / sub / DEFAULT_MODEL
+              for parent in Path(__file__).resolve().parents
+              for sub in ('models', 'share/grasp_stn_ros/models')]
+    places.append(Path(sys.prefix) / 'share/grasp_stn_ros/models' / DEFAULT_MODEL)
+    for path in places:
+        if path.exists():
+            return path
+    raise checkpoint.CheckpointError(
+        f'the weights {DEFAULT_MODEL} that come with the package are not where they belong '
+        f'({places[2]} or share/grasp_stn_ros/models); install the package again or name a file')
 
 
 def cpu_has_bf16() -> bool:

@@ -7,6 +7,7 @@ the opening, the thick ones the jaws.
 
 from __future__ import annotations
 
+from dataclasses import replace
 import math
 
 import cv2
@@ -44,11 +45,13 @@ def draw_rectangle(image: np.ndarray, rectangle: GraspRectangle, colour: tuple[i
 
 def _text(image: np.ndarray, text: str, at: tuple[float, float], colour: tuple[int, int, int],
           size: float = 0.45) -> None:
-    """Write text with a dark border, readable on any background, kept inside the image."""
-    (width, height), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, size, 1)
-    x = int(min(max(at[0], 2), max(2, image.shape[1] - width - 2)))
-    y = int(min(max(at[1], height + 2), image.shape[0] - 3))
-    cv2.putText(image, text, (x, y), cv2.FONT_HERSHEY_SIMPLEX, size, _BLACK, 3, cv2.LINE_AA)
+    """Write text on a dark plate, readable on any background, kept inside the image."""
+    (width, height), below = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, size, 1)
+    x = int(min(max(at[0], 3), max(3, image.shape[1] - width - 3)))
+    y = int(min(max(at[1], height + 3), image.shape[0] - below - 2))
+    # A plate and not an outline: OpenCV 4 and 5 place thicker letters differently.
+    plate = image[max(0, y - height - 3):y + below + 1, max(0, x - 3):x + width + 3]
+    plate[:] = plate // 3
     cv2.putText(image, text, (x, y), cv2.FONT_HERSHEY_SIMPLEX, size, colour, 1, cv2.LINE_AA)
 
 
@@ -93,43 +96,82 @@ def draw_stages(rgb: np.ndarray, detection: Detection, height: int = 360) -> np.
     """
     Draw the image and its four stages side by side.
 
-    Image (H, W, 3) uint8 RGB -> (height, 5 * width, 3) uint8 RGB, each panel showing the region
-    that the network saw.
+    Image (H, W, 3) uint8 RGB -> (height, 5 * height, 3) uint8 RGB. The first panel shows what the
+    network saw, the others the part of it where the candidates are, enlarged.
     """
-    panels = [rgb.copy() for _ in range(5)]
-    for candidate in reversed(detection.candidates):
+    x, y, width, _ = detection.region
+    seen = (x, y, width) if width >= 1 else _square(rgb)
+    near = _around_candidates(detection, seen)
+    first, _ = _panel(rgb, seen, height)
+    corner = (np.array(near[:2]) - seen[:2]) * height / seen[2]
+    side = near[2] * height / seen[2]
+    cv2.rectangle(first, tuple(np.rint(corner).astype(int).tolist()),
+                  tuple(np.rint(corner + side).astype(int).tolist()), _WHITE, 1, cv2.LINE_AA)
+    panel, matrix = _panel(rgb, near, height)
+    panels = [first, *(panel.copy() for _ in range(4))]
+    candidates = [_moved(candidate, matrix) for candidate in detection.candidates]
+    best = next((i for i, c in enumerate(detection.candidates) if c is detection.best), None)
+    for index in reversed(range(len(candidates))):
+        candidate = candidates[index]
         _draw_location(panels[1], candidate)
         _draw_angle(panels[2], candidate)
+        draw_rectangle(panels[3], candidate.rectangle, _BLACK, 3)
         draw_rectangle(panels[3], candidate.rectangle, _WHITE)
-        if candidate is not detection.best:
-            draw_rectangle(panels[4], candidate.rectangle, score_colour(candidate.score))
+        if index != best:
+            colour = score_colour(candidate.score)
+            draw_rectangle(panels[4], candidate.rectangle, colour)
             _text(panels[4], f'{candidate.score:.2f}',
-                  (candidate.rectangle.x + 10, candidate.rectangle.y - 10),
-                  score_colour(candidate.score))
-    best = detection.best
+                  (candidate.rectangle.x + 10, candidate.rectangle.y - 10), colour)
     if best is not None:
-        draw_rectangle(panels[4], best.rectangle, _BLACK, 4)
-        draw_rectangle(panels[4], best.rectangle, _BEST, 2)
-        _text(panels[4], f'best {best.score:.2f}',
-              (best.rectangle.x + 12, best.rectangle.y - 14), _BEST)
-    left, top, right, bottom = _shown(detection, rgb.shape[1], rgb.shape[0])
-    titles = ('input', *STAGE_TITLES)
-    result = []
-    for title, panel in zip(titles, panels, strict=True):
-        panel = panel[top:bottom, left:right]
-        width = round(panel.shape[1] * height / panel.shape[0])
-        panel = cv2.resize(panel, (width, height), interpolation=cv2.INTER_AREA)
-        _text(panel, title, (8, 20), _WHITE, 0.5)
-        result.append(panel)
+        rectangle = candidates[best].rectangle
+        draw_rectangle(panels[4], rectangle, _BLACK, 4)
+        draw_rectangle(panels[4], rectangle, _BEST, 2)
+        _text(panels[4], f'best {candidates[best].score:.2f}',
+              (rectangle.x + 12, rectangle.y - 14), _BEST)
+    for title, image in zip(('input', *STAGE_TITLES), panels, strict=True):
+        _text(image, title, (8, 20), _WHITE, 0.5)
     if best is None:
-        _text(result[4], f'no grasp: {detection.reason.name}', (8, 42), (255, 110, 110), 0.5)
-    return np.ascontiguousarray(np.hstack(result))
+        _text(panels[4], f'no grasp: {detection.reason.name}', (8, 44), (255, 110, 110), 0.5)
+    return np.ascontiguousarray(np.hstack(panels))
 
 
-def _shown(detection: Detection, width: int, height: int) -> tuple[int, int, int, int]:
-    """Left, top, right, bottom of the region that the network saw, cut to the image."""
-    x, y, w, h = detection.region
-    if w < 1 or h < 1:
-        return 0, 0, width, height
-    left, top = max(0, round(x)), max(0, round(y))
-    return left, top, min(width, round(x + w)), min(height, round(y + h))
+def _square(rgb: np.ndarray) -> tuple[float, float, float]:
+    """Left, top and side of the square around the whole image."""
+    side = float(max(rgb.shape[:2]))
+    return (rgb.shape[1] - side) / 2, (rgb.shape[0] - side) / 2, side
+
+
+def _around_candidates(detection: Detection, seen: tuple[float, float, float]) \
+        -> tuple[float, float, float]:
+    """Left, top and side of a square around all candidates, at least a third of what was seen."""
+    if not detection.candidates:
+        return seen
+    points = np.concatenate([np.vstack([c.rectangle.corners, c.location])
+                             for c in detection.candidates])
+    low, high = points.min(axis=0), points.max(axis=0)
+    side = float(max(1.3 * (high - low).max(), seen[2] / 3))
+    if side >= seen[2]:
+        return seen
+    centre = (low + high) / 2
+    # Inside what was seen, as far as the candidates are.
+    corner = np.clip(centre - side / 2, seen[:2], np.array(seen[:2]) + seen[2] - side)
+    return float(corner[0]), float(corner[1]), side
+
+
+def _panel(rgb: np.ndarray, square: tuple[float, float, float], size: int) \
+        -> tuple[np.ndarray, np.ndarray]:
+    """Part of the image as (size, size, 3), and the matrix (2, 3) from image to panel pixels."""
+    x, y, side = square
+    scale = size / side
+    # (x, y) is the first pixel of the square, whose border is half a pixel before its centre.
+    matrix = np.array([[scale, 0.0, scale * (0.5 - x) - 0.5],
+                       [0.0, scale, scale * (0.5 - y) - 0.5]])
+    flags = cv2.INTER_CUBIC if scale > 1 else cv2.INTER_AREA
+    return cv2.warpAffine(rgb, matrix, (size, size), flags=flags), matrix
+
+
+def _moved(candidate: Candidate, matrix: np.ndarray) -> Candidate:
+    """Map a candidate into a panel."""
+    x, y = matrix[:, :2] @ candidate.location + matrix[:, 2]
+    return replace(candidate, location=(float(x), float(y)),
+                   rectangle=candidate.rectangle.transformed(matrix))
