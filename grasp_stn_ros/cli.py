@@ -134,7 +134,7 @@ def evaluate() -> None:
 
 @evaluate.command()
 @click.option('--data', type=click.Path(exists=True, path_type=Path), required=True,
-              help='Simulated data with labels, unseen in training.')
+              help='Simulated data or Cornell images, unseen in training.')
 @click.option('--json', 'output', type=click.Path(path_type=Path), help='Write the result there.')
 @_MODEL
 @_DEVICE
@@ -143,13 +143,17 @@ def evaluate() -> None:
 def accuracy(data: Path, output: Path | None, model: str, device: str, threads: int,
              candidates: int) -> None:
     """Rectangle metric (IoU > 25 %, 30 degrees) and its strict version (50 %, 15 degrees)."""
-    from .data.simulated import SimulatedDataset
+    from .data.open import open_dataset
+    from .data.sample import DataError
     from .evaluation.accuracy import judge, summarize
     from .evaluation.report import write_json
     detector = _detector(model, device, threads, candidates)
-    frames = SimulatedDataset(data)
-    seed = json.loads((data / 'dataset.json').read_text())['seed']
-    result = summarize(judge(detector, frames))
+    try:
+        frames = open_dataset(data)
+        result = summarize(judge(detector, frames))
+    except DataError as error:
+        raise click.ClickException(str(error)) from None
+    seed = getattr(frames, 'seed', None)
     table = Table(title=f'{detector.model_name}, {data.name}, seed {seed}')
     for name in result:
         table.add_column(name, justify='right')
@@ -191,6 +195,34 @@ def lift(scenes: int, seed: int, output: Path | None, model: str, device: str, t
     if output:
         write_json(output, {**result, 'model': detector.model_name, 'seed': seed,
                             'split': 'unseen procedural objects', 'rows': rows})
+
+
+@main.command()
+@click.argument('weights', type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option('--out', type=click.Path(path_type=Path), required=True,
+              help='Where to put it, with a sidecar (.json) and a model card (.md) beside it.')
+@click.option('--result', 'results', multiple=True,
+              type=click.Path(exists=True, dir_okay=False, path_type=Path),
+              help='A result of this model written by `grasp_stn evaluate`; may be repeated.')
+@click.option('--data', required=True, help='One sentence on what it was trained on.')
+@click.option('--licence', default='Apache-2.0', show_default=True)
+@click.option('--picture', default='', help='Of the stages, relative to the model card.')
+def publish(weights: Path, out: Path, results: tuple[Path, ...], data: str, licence: str,
+            picture: str) -> None:
+    """Put trained weights where others use them, with a model card from measured results."""
+    from .stn import checkpoint
+    from .stn.model_card import model_card, summary
+    try:
+        model, sidecar = checkpoint.load(weights)
+        metrics = {path.stem: summary(json.loads(path.read_text())) for path in results}
+    except (checkpoint.CheckpointError, ValueError) as error:
+        raise click.ClickException(str(error)) from None
+    notes = {'training': sidecar.get('training', {}), 'data': data, 'licence': licence,
+             'metrics': metrics}
+    checkpoint.save(out, model, notes)
+    card = model_card(out.stem, checkpoint.read_sidecar(out), picture)
+    checkpoint.write_atomically(out.with_suffix('.md'), card.encode())
+    click.echo(f'{out}, {out.with_suffix(".json")}, {out.with_suffix(".md")}')
 
 
 @dataclass(frozen=True)

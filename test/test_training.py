@@ -221,7 +221,7 @@ def test_judge_counts_what_is_right(data_folder):
     assert summary['strict'] <= summary['plain'] <= summary['any_plain']
 
     class Oracle:
-        def detect(self, frame, need_pose):
+        def detect(self, frame, region, need_pose):
             from grasp_stn_ros.detection import Candidate, Detection
             from grasp_stn_ros.reasons import Reason
             label = next(d for d in (data[i] for i in range(3))
@@ -229,6 +229,7 @@ def test_judge_counts_what_is_right(data_folder):
             best = Candidate((label.x, label.y), 1.0, label.theta, label, 1.0)
             return Detection((best,), best, Reason.OK, '', {}, (80, 0, 480, 480))
 
+    assert 'n_rgbd' not in summary      # all of them have depth
     perfect = summarize(judge(Oracle(), data))
     assert perfect['plain'] == perfect['strict'] == perfect['located'] == 1
 

@@ -37,6 +37,7 @@ class SimulatedDataset:
             self._entries += found
         self._entries = self._entries[:limit]
         self._cache: dict[int, tuple] | None = {} if cache else None
+        self.seed = _seed(Path(folders[0]) / 'dataset.json')
 
     def __len__(self) -> int:
         """Return the number of frames."""
@@ -82,6 +83,13 @@ class SimulatedDataset:
         bgr = _image(path.with_name(path.stem + '_rgb.png'), np.uint8, 3)
         raw = _image(path.with_name(path.stem + '_depth.png'), np.uint16, 2)
         return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), raw, labels
+
+
+def _seed(path: Path) -> int:
+    try:
+        return int(json.loads(path.read_text())['seed'])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f'{path} does not describe a simulated data set: {error!r}') from None
 
 
 def _image(path: Path, dtype: type, dimensions: int) -> np.ndarray:

@@ -25,6 +25,7 @@ class Outcome:
     located: bool           # some proposed location within 8 view pixels of a label
     success_share: float    # of the labelled trials in this image
     score: float
+    has_depth: bool
 
 
 def _correct(rectangle, labels, metric: tuple[float, float]) -> bool:
@@ -36,15 +37,17 @@ def judge(detector: GraspDetector, data: Dataset) -> list[Outcome]:
     Run ``detector`` on every frame that has a graspable label.
 
     A frame without one cannot be answered correctly by any rectangle and is left out, which is
-    the number that ``n`` reports.
+    the number that ``n`` reports. A data set with a ``region`` is looked at there: a rule for all
+    of its images that does not see their labels.
     """
+    region = getattr(data, 'region', None)
     outcomes = []
     for index in range(len(data)):
         sample = data[index]
         labels = sample.graspable()
         if not labels:
             continue
-        detection = detector.detect(sample.frame, need_pose=False)
+        detection = detector.detect(sample.frame, region=region, need_pose=False)
         best = detection.best
         rectangles = [c.rectangle for c in detection.candidates]
         centres = np.array([[r.x, r.y] for r in labels])
@@ -57,7 +60,8 @@ def judge(detector: GraspDetector, data: Dataset) -> list[Outcome]:
             any_plain=any(_correct(r, labels, PLAIN) for r in rectangles),
             located=located,
             success_share=float(sample.success.mean()),
-            score=best.score if best is not None else 0.0))
+            score=best.score if best is not None else 0.0,
+            has_depth=sample.frame.depth is not None))
     return outcomes
 
 
@@ -71,4 +75,13 @@ def summarize(outcomes: list[Outcome]) -> dict[str, float]:
             'any_plain': float(np.mean([o.any_plain for o in outcomes])),
             'located': float(np.mean([o.located for o in outcomes])),
             'plain_share_above_0.1': float(np.mean([o.plain for o in graspable or outcomes])),
-            'n': len(outcomes)}
+            'n': len(outcomes), **_with_depth(outcomes)}
+
+
+def _with_depth(outcomes: list[Outcome]) -> dict[str, float]:
+    """The same for the frames with depth, where not all have it."""
+    some = [o for o in outcomes if o.has_depth]
+    if len(some) in (0, len(outcomes)):
+        return {}
+    return {'plain_rgbd': float(np.mean([o.plain for o in some])),
+            'strict_rgbd': float(np.mean([o.strict for o in some])), 'n_rgbd': len(some)}

@@ -1,0 +1,71 @@
+"""The model card: what a weight file is, from its sidecar, so that the two cannot differ."""
+
+from __future__ import annotations
+
+from typing import Any
+
+# What a result says about a model, and how the card puts it.
+_FIGURES = {
+    'plain': 'rectangle metric (IoU > 25 %, 30 degrees)',
+    'strict': 'strict rectangle metric (IoU > 50 %, 15 degrees)',
+    'any_plain': 'some candidate correct by the rectangle metric',
+    'plain_rgbd': 'rectangle metric, images with depth',
+    'strict_rgbd': 'strict rectangle metric, images with depth',
+    'lift': "lift success of the detector's first grasp",
+    'any_candidate': 'lift success of any of its candidates',
+    'baseline': 'lift success of the long-axis baseline on the same scenes',
+}
+_PROVENANCE = ('n', 'n_rgbd', 'seed', 'split', 'candidates', 'command', 'commit', 'date',
+               'machine')
+
+
+def summary(result: dict[str, Any]) -> dict[str, Any]:
+    """Figures and provenance of a result file, without its rows; raises ValueError."""
+    figures = {k: result[k] for k in _FIGURES if k in result}
+    if not figures or 'command' not in result:
+        raise ValueError('not a result of `grasp_stn evaluate`: it has no figure or no command')
+    return {**figures, **{k: result[k] for k in _PROVENANCE if k in result}}
+
+
+def model_card(name: str, sidecar: dict[str, Any], picture: str = '') -> str:
+    """Markdown of the card for the weights ``name``."""
+    config, training = sidecar['config'], sidecar.get('training', {})
+    lines = [f'# Model card: {name}', '']
+    if picture:
+        lines += [f'![Stages of a detection]({picture})', '']
+    lines += [
+        'A multi-stage spatial transformer network for grasp detection with a parallel-jaw '
+        'gripper',
+        f'({sidecar["architecture"]}, K = {config["candidates"]} candidates by default). '
+        'Input: 7 x 400 x 400 (RGB, height above',
+        'the support plane, surface normals); output: every candidate with location, angle, '
+        'rectangle and score.', '',
+        f'- Weights: `{name}.safetensors`, SHA-256 `{sidecar["sha256"]}`',
+        f'- Licence: {sidecar["licence"]}', f'- Trained on: {sidecar["data"]}']
+    if training:
+        lines.append(f'- Training: {training["images"]} images seen, batch {training["batch"]}, '
+                     f'seed {training["seed"]}; phases: '
+                     + '; '.join(p['name'] for p in training.get('phases', [])))
+    lines += ['', '## Figures', '',
+              '| Figure | Value | n | Data | Seed |', '|---|---|---|---|---|']
+    for metrics in sidecar['metrics'].values():
+        for key, text in _FIGURES.items():
+            if key in metrics:
+                n = metrics['n_rgbd'] if key.endswith('rgbd') else metrics['n']
+                lines.append(f'| {text} | {metrics[key]:.1%} | {n} | {metrics["split"]} | '
+                             f'{metrics["seed"]} |')
+    lines += ['', 'Each from a result file that the named command wrote:', '']
+    for metrics in sidecar['metrics'].values():
+        lines.append(f'- `{metrics["command"]}` at commit {metrics["commit"]} on '
+                     f'{metrics["machine"]["cpu"]}')
+    lines += [
+        '', '## Use and limits', '',
+        'For objects up to the opening of the gripper on a support that is roughly a plane, seen '
+        'from 0.6 to 1.1 m.',
+        'The score orders candidates; it is not calibrated as a probability. Trained on '
+        'simulation alone: figures on',
+        'real images are those in the table, if any. Transparent and reflective objects, clutter '
+        'and objects that need',
+        'a sideways approach were not trained. It must not be the only safeguard of a robot near '
+        'people.', '']
+    return '\n'.join(lines)
