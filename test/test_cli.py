@@ -2,13 +2,12 @@
 
 import json
 import math
-import os
-from pathlib import Path
 
 from click.testing import CliRunner
 import cv2
 import numpy as np
 import pytest
+from real_data import CORNELL, needs_cornell
 
 from grasp_stn_ros.cli import main
 from grasp_stn_ros.data.cornell import CornellDataset
@@ -20,12 +19,6 @@ from grasp_stn_ros.simulation.labels import open_scene
 from grasp_stn_ros.stn import checkpoint
 
 SEED = 31337  # neither training, validation nor test
-CORNELL = Path(os.environ.get('GRASP_STN_CORNELL',
-                              Path(__file__).resolve().parents[2] / 'shared/data/cornell'))
-needs_cornell = pytest.mark.skipif(
-    not (CORNELL / 'objects.csv').exists(),
-    reason='the Cornell images are missing; put them into ../shared/data/cornell or set '
-           'GRASP_STN_CORNELL to their folder')
 
 
 def run(*arguments):

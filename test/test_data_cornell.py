@@ -1,11 +1,10 @@
 """Cornell: labels, objects, point clouds, what the depth means, broken files, the real images."""
 
-import os
-from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from real_data import CORNELL, needs_cornell
 
 from grasp_stn_ros.data.cornell import (
     KINECT_V1,
@@ -21,13 +20,6 @@ from grasp_stn_ros.data.cornell import (
 from grasp_stn_ros.data.sample import DataError
 from grasp_stn_ros.rectangle import GraspRectangle
 from grasp_stn_ros.support_plane import fit_support_plane
-
-REAL = Path(os.environ.get('GRASP_STN_CORNELL')
-            or Path(__file__).resolve().parents[2] / 'shared' / 'data' / 'cornell')
-needs_real_data = pytest.mark.skipif(
-    not (REAL / 'objects.csv').exists(),
-    reason='the Cornell images are missing; put them into ../shared/data/cornell beside the '
-           'repository or name their folder in GRASP_STN_CORNELL')
 
 # 20 px along (4, 3) / 5 and 10 px across, around (310, 200).
 POSITIVE = '305 190 \n321 202 \n315 210 \n299 198 \n'
@@ -314,10 +306,10 @@ def test_the_test_view_is_fixed_and_not_resampled():
 
 @pytest.fixture(scope='module')
 def real():
-    return CornellDataset(REAL)
+    return CornellDataset(CORNELL)
 
 
-@needs_real_data
+@needs_cornell
 def test_real_labels(real):
     assert 0 < len(real) <= PUBLIC_IMAGES
     assert real.problems == []
@@ -334,7 +326,7 @@ def test_real_labels(real):
     assert count > 5 * len(real)
 
 
-@needs_real_data
+@needs_cornell
 def test_openings_of_real_labels_run_across_long_objects(real):
     # A remote control that lies along the image's y axis.
     rectangles, success = real.rectangles(real.names.index('0100'))
@@ -342,7 +334,7 @@ def test_openings_of_real_labels_run_across_long_objects(real):
     assert (angles < np.radians(20)).all()
 
 
-@needs_real_data
+@needs_cornell
 def test_real_tables_are_flat(real):
     with_depth = np.flatnonzero(real.has_depth)
     columns, rows = np.meshgrid(np.arange(640), np.arange(480))

@@ -1,10 +1,8 @@
 """Real RGB-D images through real topics, the node and the shipped weights."""
 
-import os
-from pathlib import Path
 
 import numpy as np
-import pytest
+from real_data import CORNELL, needs_cornell
 from ros_fixtures import rig, ros, wait_until  # noqa: F401
 from std_msgs.msg import Header
 
@@ -12,12 +10,7 @@ from grasp_stn_ros.data.cornell import CornellDataset
 from grasp_stn_ros.detector import GraspDetector
 from grasp_stn_ros.ros import conversions
 
-CORNELL = Path(os.environ.get('GRASP_STN_CORNELL',
-                              Path(__file__).resolve().parents[2] / 'shared/data/cornell'))
-pytestmark = pytest.mark.skipif(
-    not (CORNELL / 'objects.csv').exists(),
-    reason='the Cornell images are missing; put them into ../shared/data/cornell or set '
-           'GRASP_STN_CORNELL to their folder')
+pytestmark = needs_cornell
 
 
 def test_cornell_images_over_real_topics(rig):  # noqa: F811

@@ -9,6 +9,7 @@ import pytest
 
 pytest.importorskip('mujoco', reason='mujoco is missing; pip install -r requirements.txt')
 
+from grasp_stn_ros.data.simulated import decode_depth
 from grasp_stn_ros.grasp_pose import Gripper, grasp_to_rectangle, rectangle_to_grasp
 from grasp_stn_ros.rgbd import RgbdFrame
 from grasp_stn_ros.simulation import labels
@@ -66,7 +67,7 @@ def test_the_files_hold_the_frame_of_open_scene(dataset):
     raw = cv2.imread(str(dataset / '000001_depth.png'), cv2.IMREAD_UNCHANGED)
     mask = cv2.imread(str(dataset / '000001_mask.png'), cv2.IMREAD_UNCHANGED)
     np.testing.assert_array_equal(rgb, scene.frame.rgb)
-    np.testing.assert_array_equal(scenes.decode_depth(raw), scene.frame.depth)
+    np.testing.assert_array_equal(decode_depth(raw), scene.frame.depth)
     np.testing.assert_array_equal(mask, scene.render().segmentation)
     record = json.loads((dataset / '000001.json').read_text())
     np.testing.assert_allclose(record['camera_pose'], scene.camera_pose)

@@ -5,6 +5,7 @@ import pytest
 
 pytest.importorskip('mujoco', reason='mujoco is missing; pip install -r requirements.txt')
 
+from grasp_stn_ros.data.simulated import decode_depth, encode_depth
 from grasp_stn_ros.simulation import scene as scenes
 from grasp_stn_ros.simulation.labels import open_scene
 from grasp_stn_ros.simulation.objects import make_object, object_from_parts
@@ -147,6 +148,6 @@ def test_open_scene_takes_a_number_of_objects():
 
 def test_depth_survives_its_file_format():
     depth = np.array([[np.nan, 0.7321, 1.0]], np.float32)
-    raw = scenes.encode_depth(depth)
+    raw = encode_depth(depth)
     np.testing.assert_array_equal(raw, [[0, 7321, 10000]])
-    np.testing.assert_allclose(scenes.decode_depth(raw), depth, atol=1e-6)
+    np.testing.assert_allclose(decode_depth(raw), depth, atol=1e-6)

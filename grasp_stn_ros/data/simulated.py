@@ -11,8 +11,18 @@ import numpy as np
 from ..rgbd import CameraIntrinsics, RgbdFrame, clean_depth
 from .sample import DataError, LabelledFrame
 
-# Depth is stored as uint16 in units of 0.1 mm.
-_DEPTH_UNIT = 1e-4
+DEPTH_UNIT = 1e-4              # metres: what the simulated sensor and the files resolve
+
+
+def encode_depth(depth: np.ndarray) -> np.ndarray:
+    """Depth in metres with NaN -> uint16 in steps of :data:`DEPTH_UNIT` with 0 for holes."""
+    steps = np.rint(np.nan_to_num(depth, nan=0.0) / DEPTH_UNIT)
+    return np.where(steps > 65535, 0, steps).astype(np.uint16)
+
+
+def decode_depth(raw: np.ndarray) -> np.ndarray:
+    """Inverse of :func:`encode_depth`: float32 metres with NaN for holes."""
+    return clean_depth(raw.astype(np.float32) * np.float32(DEPTH_UNIT))
 
 
 class SimulatedDataset:
@@ -51,7 +61,7 @@ class SimulatedDataset:
             rgb, raw, labels = self._read(self._entries[index])
             if self._cache is not None:
                 self._cache[index] = rgb, raw, labels
-        depth = clean_depth(raw.astype(np.float32) * np.float32(_DEPTH_UNIT))
+        depth = decode_depth(raw)
         frame = RgbdFrame(rgb, depth, CameraIntrinsics(**labels['intrinsics']))
         return LabelledFrame(labels['name'], frame, labels['rectangles'], labels['success'],
                              labels['objects'])

@@ -25,6 +25,7 @@ import cv2
 import numpy as np
 from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn
 
+from ..data.simulated import DEPTH_UNIT, encode_depth
 from ..detection import Grasp
 from ..grasp_pose import MIDDLE, Gripper, grasp_axes, grasp_to_rectangle
 from . import gripper as physics
@@ -248,7 +249,7 @@ def dataset_settings(seed: int) -> dict:
         'format': FORMAT,
         'seed': seed,
         'units': {'position': 'm', 'opening': 'm', 'yaw': 'rad', 'rectangle': 'px, rad',
-                  'depth_png': scenes.DEPTH_UNIT, 'depth_png_hole': 0},
+                  'depth_png': DEPTH_UNIT, 'depth_png_hole': 0},
         'gripper': asdict(Gripper()),
         'physics': {'closing_force': physics.CLOSING_FORCE, 'friction': list(physics.FRICTION),
                     'lift': physics.LIFT, 'hold': physics.HOLD, 'timestep': scenes.TIMESTEP},
@@ -295,7 +296,7 @@ def write_scene(out: Path, seed: int, index: int) -> dict:
             'grasps': grasps}
         stem = f'{index:06d}'
         _write(out / f'{stem}_rgb.png', _png(scene.frame.rgb[..., ::-1]))
-        _write(out / f'{stem}_depth.png', _png(scenes.encode_depth(scene.frame.depth)))
+        _write(out / f'{stem}_depth.png', _png(encode_depth(scene.frame.depth)))
         _write(out / f'{stem}_mask.png', _png(mask))
         # Last: its presence says that the scene is complete.
         _write(out / f'{stem}.json', json.dumps(content).encode())

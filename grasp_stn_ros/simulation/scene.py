@@ -14,6 +14,7 @@ import math
 import mujoco
 import numpy as np
 
+from ..data.simulated import decode_depth, encode_depth
 from ..detection import Grasp
 from ..grasp_pose import Gripper
 from ..rgbd import CameraIntrinsics, RgbdFrame, clean_depth
@@ -30,7 +31,6 @@ TIMESTEP = 0.004
 WORKSPACE_RADIUS = 0.18        # an object whose centre rests farther out is dropped again
 HEIGHT_MAP_SIZE = 480          # pixels; 1 mm each, so +-0.24 m
 HEIGHT_MAP_STEP = 0.001
-DEPTH_UNIT = 1e-4              # metres: what sensor and files resolve
 # Objects with more parts than this get no pattern, which would show the seams between the parts.
 _MAX_PATTERN_PARTS = 6
 _TABLE_TEXTURE, _OBJECT_TEXTURE = 512, 128
@@ -390,7 +390,7 @@ class TableScene:
         """
         One frame of the simulated sensor (kept as ``frame``) and what it really looked at.
 
-        Depth comes in steps of :data:`DEPTH_UNIT`, so that a file holds exactly this frame.
+        Depth comes in the steps that files have, so that a file holds exactly this frame.
         """
         true = self.render()
         raw = encode_depth(structured_light(true.depth, self.intrinsics, rng))
@@ -416,17 +416,6 @@ class TableScene:
         if self._renderer is not None:
             self._renderer.close()
             self._renderer = None
-
-
-def encode_depth(depth: np.ndarray) -> np.ndarray:
-    """Depth in metres with NaN -> uint16 in steps of :data:`DEPTH_UNIT` with 0 for holes."""
-    steps = np.rint(np.nan_to_num(depth, nan=0.0) / DEPTH_UNIT)
-    return np.where(steps > 65535, 0, steps).astype(np.uint16)
-
-
-def decode_depth(raw: np.ndarray) -> np.ndarray:
-    """Inverse of :func:`encode_depth`: float32 metres with NaN for holes."""
-    return clean_depth(raw.astype(np.float32) * np.float32(DEPTH_UNIT))
 
 
 def random_scene(rng: np.random.Generator, objects: Sequence[SimObject], *,
