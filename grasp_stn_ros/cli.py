@@ -360,7 +360,7 @@ def detect(rgb: Path | None, depth: Path | None, intrinsics: tuple[float, ...] |
             _print_record(record)
         if stages and detection is not None and frame is not None:
             path = _picture_path(stages, index, len(jobs) > 1)
-            _write_picture(path, draw_stages(frame.rgb, detection))
+            _write_picture(path, draw_stages(frame.rgb, detection, titles=detector.stage_titles))
             if not as_json:
                 click.echo(f'  stages: {path}')
     if broken:

@@ -19,7 +19,7 @@ from .rectangle import GraspRectangle
 from .rgbd import RgbdFrame
 from .stn import checkpoint
 from .stn.backbone import fold_batch_norm
-from .stn.multi_stage import MultiStageSTN, StageOutputs
+from .stn.network import GraspNetwork, StageOutputs
 
 DEFAULT_MODEL = 'multi_stage_stn.safetensors'
 # A location that STN_crop itself does not believe in is no candidate.
@@ -27,23 +27,28 @@ _MIN_LOCATION_SCORE = 1e-3
 _MIN_REGION = 32.0
 
 
-def default_weights() -> Path:
+def find_weights(name: str) -> Path:
     """
-    Path of the weights that come with the package, in the source tree or installed.
+    Path of the weights ``name`` that come with the package, in the source tree or installed.
 
     An installed package has them in share/, below the prefix that its lib/ folder is in. Raises
     :class:`checkpoint.CheckpointError` where they are nowhere.
     """
-    places = [parent / sub / DEFAULT_MODEL
+    places = [parent / sub / name
               for parent in Path(__file__).resolve().parents
               for sub in ('models', 'share/grasp_stn_ros/models')]
-    places.append(Path(sys.prefix) / 'share/grasp_stn_ros/models' / DEFAULT_MODEL)
+    places.append(Path(sys.prefix) / 'share/grasp_stn_ros/models' / name)
     for path in places:
         if path.exists():
             return path
     raise checkpoint.CheckpointError(
-        f'the weights {DEFAULT_MODEL} that come with the package are not where they belong '
+        f'the weights {name} that come with the package are not where they belong '
         f'({places[2]} or share/grasp_stn_ros/models); install the package again or name a file')
+
+
+def default_weights() -> Path:
+    """Path of the weights that are used unless others are named; see :func:`find_weights`."""
+    return find_weights(DEFAULT_MODEL)
 
 
 def cpu_has_bf16() -> bool:
@@ -63,7 +68,7 @@ class GraspDetector:
     Not thread-safe: one thread at a time may call :meth:`detect`.
     """
 
-    def __init__(self, weights: str | Path | MultiStageSTN = 'default', device: str = 'auto',
+    def __init__(self, weights: str | Path | GraspNetwork = 'default', device: str = 'auto',
                  threads: int = 0, candidates: int = 0, gripper: Gripper | None = None,
                  approach: str = 'support_plane',
                  approach_direction: tuple[float, float, float] = (0.0, 0.0, 1.0),
@@ -83,7 +88,7 @@ class GraspDetector:
         if not 0 <= candidates <= 256:
             raise ValueError(f'candidates must lie between 0 and 256, got {candidates}')
         self.device = torch.device(_pick_device(device))
-        if isinstance(weights, MultiStageSTN):
+        if isinstance(weights, GraspNetwork):
             model, self.model_name = weights, 'unnamed'
         else:
             path = default_weights() if str(weights) == 'default' else Path(weights)
@@ -100,6 +105,7 @@ class GraspDetector:
             precision = 'bf16' if fast else 'fp32'
         self.precision = precision
         self.candidates = candidates or model.config.candidates
+        self.stage_titles = model.TITLES
         self.gripper = gripper or Gripper()
         self.approach = approach
         self.approach_direction = approach_direction

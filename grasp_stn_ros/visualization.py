@@ -92,9 +92,10 @@ def draw_detection(rgb: np.ndarray, detection: Detection) -> np.ndarray:
     return image
 
 
-def draw_stages(rgb: np.ndarray, detection: Detection, height: int = 360) -> np.ndarray:
+def draw_stages(rgb: np.ndarray, detection: Detection, height: int = 360,
+                titles: tuple[str, str, str, str] = STAGE_TITLES) -> np.ndarray:
     """
-    Draw the image and its four stages side by side.
+    Draw the image and its four stages side by side, called ``titles``.
 
     Image (H, W, 3) uint8 RGB -> (height, 5 * height, 3) uint8 RGB. The first panel shows what the
     network saw, the others the part of it where the candidates are, enlarged.
@@ -128,7 +129,7 @@ def draw_stages(rgb: np.ndarray, detection: Detection, height: int = 360) -> np.
         draw_rectangle(panels[4], rectangle, _BEST, 2)
         _text(panels[4], f'best {candidates[best].score:.2f}',
               (rectangle.x + 12, rectangle.y - 14), _BEST)
-    for title, image in zip(('input', *STAGE_TITLES), panels, strict=True):
+    for title, image in zip(('input', *titles), panels, strict=True):
         _text(image, title, (8, 20), _WHITE, 0.5)
     if best is None:
         _text(panels[4], f'no grasp: {detection.reason.name}', (8, 44), (255, 110, 110), 0.5)

@@ -20,7 +20,8 @@ from safetensors.torch import save as dump_tensors
 import torch
 
 from .. import preprocessing
-from .multi_stage import ModelConfig, MultiStageSTN
+from ..architectures import ARCHITECTURES, build
+from .network import GraspNetwork
 
 FORMAT = 'grasp_stn_ros/1'
 
@@ -39,14 +40,14 @@ def write_atomically(path: Path, content: bytes) -> None:
     os.replace(temporary, path)
 
 
-def save(path: str | Path, model: MultiStageSTN, notes: dict[str, Any] | None = None) -> None:
+def save(path: str | Path, model: GraspNetwork, notes: dict[str, Any] | None = None) -> None:
     """Write ``path`` (.safetensors) and its sidecar (.json); ``notes`` join the sidecar."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     tensors = {name: value.detach().cpu().contiguous()
                for name, value in model.state_dict().items()}
     content = dump_tensors(tensors)
-    sidecar = {'format': FORMAT, 'architecture': 'MultiStageSTN',
+    sidecar = {'format': FORMAT, 'architecture': model.ARCHITECTURE,
                'config': model.config.to_dict(), 'preprocessing': preprocessing.SIGNATURE,
                'sha256': hashlib.sha256(content).hexdigest(), **(notes or {})}
     write_atomically(path, content)
@@ -67,13 +68,17 @@ def read_sidecar(path: str | Path) -> dict[str, Any]:
         found = sidecar.get('format') if isinstance(sidecar, dict) else type(sidecar).__name__
         raise CheckpointError(f'{sidecar_path} has format {found!r}, this version reads '
                               f'{FORMAT!r}')
-    for key in ('config', 'preprocessing', 'sha256'):
+    for key in ('architecture', 'config', 'preprocessing', 'sha256'):
         if key not in sidecar:
             raise CheckpointError(f'{sidecar_path} has no {key!r}')
+    if sidecar['architecture'] not in ARCHITECTURES:
+        raise CheckpointError(f'{sidecar_path} names the architecture '
+                              f'{sidecar["architecture"]!r}, this version has '
+                              f'{", ".join(ARCHITECTURES)}')
     return sidecar
 
 
-def load(path: str | Path) -> tuple[MultiStageSTN, dict[str, Any]]:
+def load(path: str | Path) -> tuple[GraspNetwork, dict[str, Any]]:
     """Weights and sidecar -> network in evaluation mode, sidecar; all or :class:`CheckpointError`.
 
     Checks the hash, that this package prepares the input as the weights expect, and that no
@@ -97,7 +102,7 @@ def load(path: str | Path) -> tuple[MultiStageSTN, dict[str, Any]]:
                               f'{digest[:12]}..., expected {str(sidecar["sha256"])[:12]}...')
     try:
         tensors = load_tensors(content)
-        model = MultiStageSTN(ModelConfig(**sidecar['config']))
+        model = build(sidecar['architecture'], sidecar['config'])
         model.load_state_dict(tensors, strict=True)
     except (SafetensorError, TypeError, ValueError, RuntimeError) as error:
         raise CheckpointError(f'{path} does not fit the network: {error}') from None

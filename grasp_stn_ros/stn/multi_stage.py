@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from . import transformer
 from .backbone import ConvBlock, Trunk
+from .network import GraspNetwork, NetworkConfig, StageOutputs
 from .stages import GraspClassifier, STNCrop, STNRotation, STNScaleCrop
 
 
 @dataclass(frozen=True)
-class ModelConfig:
-    """What is needed to build the network again from its weights."""
+class ModelConfig(NetworkConfig):
+    """Configuration of :class:`MultiStageSTN`; K (``candidates``) is free at run time."""
 
-    channels: int = 7
-    candidates: int = 4               # K of the paper; free at run time
     features: int = 64                # channels of the trunk's output
     width: float = 1.0
     blocks: tuple[int, int, int] = (1, 2, 2)
@@ -28,45 +26,17 @@ class ModelConfig:
     patch: int = 16                   # samples of a patch of trunk features
     fine_channels: int = 24           # of the patch from the image itself, sampled at 2 x patch
 
-    def __post_init__(self):
-        """Lists from JSON become tuples."""
-        object.__setattr__(self, 'blocks', tuple(self.blocks))
-        object.__setattr__(self, 'margin', tuple(self.margin))
 
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-serializable."""
-        return asdict(self)
-
-
-@dataclass(frozen=True)
-class StageOutputs:
-    """
-    Everything the network decided about a batch; coordinates in view pixels.
-
-    ``locations`` (B, K, 2) and ``location_logits`` (B, K) of STN_crop, ``theta`` (B, K) radians
-    of STN_rotation, ``rectangles`` (B, K, 5) of STN_scale,crop, ``score_logits`` (B, K, 2) of the
-    classifier.
-    """
-
-    locations: Tensor
-    location_logits: Tensor
-    theta: Tensor
-    rectangles: Tensor
-    score_logits: Tensor
-
-    @property
-    def scores(self) -> Tensor:
-        """Scores (B, K) in [0, 1]; 0 where STN_crop had no further location to propose."""
-        scores = torch.exp(GraspClassifier.log_score(self.score_logits))
-        return torch.where(self.location_logits > -1e3, scores, torch.zeros_like(scores))
-
-
-class MultiStageSTN(nn.Module):
+class MultiStageSTN(GraspNetwork):
     """
     Classification-based grasp detection with spatial transformers (Park & Chun 2018).
 
     The blocks see trunk features, stages 3 and 4 also a fine patch of the image itself.
     """
+
+    ARCHITECTURE = 'MultiStageSTN'
+    CONFIG = ModelConfig
+    config: ModelConfig
 
     def __init__(self, config: ModelConfig | None = None):
         """Build an untrained network."""

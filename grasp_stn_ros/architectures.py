@@ -1,0 +1,27 @@
+"""
+All networks by the name that the sidecar of their weights gives them.
+
+``MultiStageSTN`` is the network that comes with the package; the others are the five systems of
+the paper's Table I, each in the setting of its own paper.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .stn.multi_stage import MultiStageSTN
+from .stn.network import GraspNetwork
+
+ARCHITECTURES: dict[str, type[GraspNetwork]] = {
+    network.ARCHITECTURE: network for network in (MultiStageSTN,)}
+
+
+def build(name: str, config: dict[str, Any] | None = None) -> GraspNetwork:
+    """
+    Build an untrained network of the architecture ``name``.
+
+    Raises KeyError for an unknown name, TypeError or ValueError for a configuration that does not
+    fit.
+    """
+    network = ARCHITECTURES[name]
+    return network(network.CONFIG(**(config or {})))

@@ -1,0 +1,108 @@
+"""What all grasp networks have in common: their configuration and what they return."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+import torch.nn.functional as F
+
+# A logit whose sigmoid is one: where a network has no doubt, or cannot express it.
+CERTAIN = 30.0
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(_tuples(v) for v in value) if isinstance(value, (list, tuple)) else value
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """What is needed to build a network again from its weights."""
+
+    channels: int = 7
+    candidates: int = 4
+
+    def __post_init__(self):
+        """Lists from JSON become tuples."""
+        for field in fields(self):
+            object.__setattr__(self, field.name, _tuples(getattr(self, field.name)))
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-serializable."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class StageOutputs:
+    """
+    Everything the network decided about a batch; coordinates in view pixels.
+
+    ``locations`` (B, K, 2) and ``location_logits`` (B, K) of STN_crop, ``theta`` (B, K) radians
+    of STN_rotation, ``rectangles`` (B, K, 5) of STN_scale,crop, ``score_logits`` (B, K, 2) of the
+    classifier.
+    """
+
+    locations: Tensor
+    location_logits: Tensor
+    theta: Tensor
+    rectangles: Tensor
+    score_logits: Tensor
+
+    @property
+    def scores(self) -> Tensor:
+        """Scores (B, K) in [0, 1]; 0 where STN_crop had no further location to propose."""
+        scores = torch.exp(F.logsigmoid(self.score_logits).sum(-1))
+        return torch.where(self.location_logits > -1e3, scores, torch.zeros_like(scores))
+
+    def best(self, count: int) -> StageOutputs:
+        """Keep the ``count`` candidates with the best scores, or all if there are not so many."""
+        if count >= self.locations.shape[1]:
+            return self
+        index = self.scores.topk(count, dim=1).indices
+
+        def chosen(values: Tensor) -> Tensor:
+            extra = values.shape[2:]
+            return values.gather(1, index.reshape(*index.shape, *[1] * len(extra))
+                                 .expand(*index.shape, *extra))
+
+        return StageOutputs(chosen(self.locations), chosen(self.location_logits),
+                            chosen(self.theta), chosen(self.rectangles),
+                            chosen(self.score_logits))
+
+
+def one_logit(logits: Tensor) -> Tensor:
+    """Scores from a single logit (B, K) -> score logits (B, K, 2) with the same score."""
+    return torch.stack([logits, torch.full_like(logits, CERTAIN)], dim=-1)
+
+
+class GraspNetwork(nn.Module):
+    """
+    Base class of every network that :class:`GraspDetector` can run.
+
+    ``ARCHITECTURE`` is its name in sidecars, ``CONFIG`` the class of its configuration and
+    ``TITLES`` what its four intermediate results are called in pictures.
+    """
+
+    ARCHITECTURE: ClassVar[str]
+    CONFIG: ClassVar[type[NetworkConfig]]
+    TITLES: ClassVar[tuple[str, str, str, str]] = (
+        '1  STN crop: locations', '2  STN rotation: angles', '3  STN scale, crop: rectangles',
+        '4  classifier: scores')
+    config: NetworkConfig
+
+    def __init__(self, config: NetworkConfig | None = None):
+        """Build an untrained network; None is the default configuration."""
+        super().__init__()
+
+    def forward(self, image: Tensor, candidates: int = 0,
+                lap: Callable[[str], None] = lambda name: None) -> StageOutputs:
+        """
+        Image (B, 7, S, S) float32 as prepared by :mod:`preprocessing` -> all stages' results.
+
+        ``candidates`` overrides K, or limits it where the network has a fixed number; ``lap`` is
+        told the name of each stage that is done.
+        """
+        raise NotImplementedError
