@@ -9,11 +9,20 @@ from __future__ import annotations
 
 from typing import Any
 
+from .baselines.regression import Regression
+from .baselines.single_stage import SingleStageSTN
+from .baselines.sliding_window import CNNSlidingWindow, SAESlidingWindow
 from .stn.multi_stage import MultiStageSTN
 from .stn.network import GraspNetwork
+from .stn.paper import PaperSTN
 
 ARCHITECTURES: dict[str, type[GraspNetwork]] = {
-    network.ARCHITECTURE: network for network in (MultiStageSTN,)}
+    network.ARCHITECTURE: network
+    for network in (MultiStageSTN, SAESlidingWindow, CNNSlidingWindow, Regression, SingleStageSTN,
+                    PaperSTN)}
+# The rows of Table I, in its order.
+SYSTEMS = ('sae_sliding_window', 'cnn_sliding_window', 'regression', 'single_stage_stn',
+           'multi_stage_stn')
 
 
 def build(name: str, config: dict[str, Any] | None = None) -> GraspNetwork:

@@ -1,0 +1,98 @@
+"""
+Residual networks that end in a vector (He et al. 2016): the paper's localization networks.
+
+Layers are counted as in that paper: the first convolution, two in each residual block and the
+linear layer, so ``blocks`` (5, 5, 5) is a ResNet-32.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+import torch.nn.functional as F
+
+from .backbone import ConvBlock, ResidualBlock
+
+
+class StridedResidualBlock(nn.Module):
+    """A residual block that changes the number of channels and the resolution."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int):
+        """Shortcut by a 1x1 convolution."""
+        super().__init__()
+        self.first = ConvBlock(inputs, outputs, 3, stride)
+        self.second = ConvBlock(outputs, outputs, activate=False)
+        self.shortcut = ConvBlock(inputs, outputs, 1, stride, activate=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, inputs, H, W) -> (B, outputs, H / stride, W / stride)."""
+        return F.relu(self.shortcut(x) + self.second(self.first(x)))
+
+
+class ResNet(nn.Module):
+    """
+    Images to vectors: a convolution, groups of residual blocks, a linear layer.
+
+    Features are averaged in ``grid`` x ``grid`` cells and not over the whole image, since the
+    vector says where something is.
+    """
+
+    def __init__(self, inputs: int, outputs: int, blocks: tuple[int, ...],
+                 channels: tuple[int, ...], strides: tuple[int, ...], grid: int,
+                 extra: int = 0, dropout: float = 0.0):
+        """
+        Build a network whose answer is zero in the beginning.
+
+        ``strides`` has that of the first convolution and of each group; ``extra`` numbers join
+        before the linear layer.
+        """
+        super().__init__()
+        if not len(blocks) == len(channels) == len(strides) - 1:
+            raise ValueError(f'{len(blocks)} groups of blocks need as many channels and one '
+                             f'stride more, got {channels} and {strides}')
+        layers: list[nn.Module] = [ConvBlock(inputs, channels[0], 5 if strides[0] > 1 else 3,
+                                             strides[0])]
+        before = channels[0]
+        for count, width, stride in zip(blocks, channels, strides[1:], strict=True):
+            layers.append(StridedResidualBlock(before, width, stride))
+            layers += [ResidualBlock(width) for _ in range(count - 1)]
+            before = width
+        self.features = nn.Sequential(*layers)
+        self.grid = grid
+        self.dropout = nn.Dropout(dropout)
+        self.output = nn.Linear(before * grid * grid + extra, outputs)
+        nn.init.zeros_(self.output.weight)
+        nn.init.zeros_(self.output.bias)
+
+    def forward(self, x: Tensor, extra: Tensor | None = None) -> Tensor:
+        """(B, inputs, H, W), extra (B, E) -> (B, outputs) float32."""
+        cells = F.adaptive_avg_pool2d(self.features(x), self.grid).flatten(1).float()
+        if extra is not None:
+            cells = torch.cat([cells, extra.to(cells.dtype)], dim=1)
+        return self.output(self.dropout(cells)).float()
+
+
+def scaled(channels: tuple[int, ...], width: float) -> tuple[int, ...]:
+    """Channels times ``width``, in multiples of eight."""
+    return tuple(max(8, round(c * width / 8) * 8) for c in channels)
+
+
+def image_resnet(inputs: int, outputs: int, width: float = 1.0,
+                 blocks: tuple[int, ...] = (5, 5, 5), grid: int = 10,
+                 dropout: float = 0.0) -> ResNet:
+    """
+    Build the ResNet-32 for images of 400x400; its features have stride 16, 25x25 cells.
+
+    The original one is for images of 32x32. Here the first convolution and every group halve the
+    resolution.
+    """
+    return ResNet(inputs, outputs, blocks, scaled((32, 64, 128), width), (2, 2, 2, 2), grid,
+                  dropout=dropout)
+
+
+def patch_resnet(inputs: int, outputs: int, width: float = 1.0,
+                 blocks: tuple[int, ...] = (1, 1, 1), grid: int = 3, extra: int = 0,
+                 dropout: float = 0.0) -> ResNet:
+    """Build a ResNet for patches of 48x48; its features have stride 8, 6x6 cells."""
+    return ResNet(inputs, outputs, blocks, scaled((32, 64, 96), width), (2, 1, 2, 2), grid, extra,
+                  dropout)
