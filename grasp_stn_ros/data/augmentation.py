@@ -22,6 +22,7 @@ class Augmentation:
     """How training views differ from the ones in use; ranges are +- around the nominal value."""
 
     size: int = 240              # of the training views; the network is convolutional
+    nominal: float | None = None  # view pixels per image pixel; None = as for the whole image
     log_scale: float = 0.25
     turn: bool = True
     mirror: bool = True
@@ -53,7 +54,7 @@ class Augmentation:
 
     def _view(self, sample: LabelledFrame, rng: np.random.Generator) -> View:
         width, height = sample.frame.size
-        nominal = INPUT_SIZE / min(width, height)
+        nominal = self.nominal or INPUT_SIZE / min(width, height)
         scale = nominal * math.exp(rng.uniform(-self.log_scale, self.log_scale))
         if len(sample.rectangles):
             target = sample.rectangles[:, :2].mean(axis=0)
@@ -65,6 +66,28 @@ class Augmentation:
         angle = rng.uniform(0, 2 * math.pi) if self.turn else 0.0
         mirror = bool(self.mirror and rng.random() < 0.5)
         return View.similarity((centre[0], centre[1]), scale, angle, mirror, self.size)
+
+
+@dataclass(frozen=True)
+class FixedView:
+    """
+    No augmentation: each frame as it is in use, the setting of the paper.
+
+    ``region`` (x, y, width, height) of the image is shown as a whole, None is the largest centred
+    square; the same for all frames, whatever their labels say.
+    """
+
+    size: int = INPUT_SIZE
+    region: tuple[float, float, float, float] | None = None
+
+    def __call__(self, sample: LabelledFrame, rng: np.random.Generator) \
+            -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return channels (7, size, size), rectangles (N, 5) in view pixels, success (N,)."""
+        view = View.square(sample.frame.size, self.size) if self.region is None else \
+            View.of_region(*self.region, size=self.size)
+        channels = preprocess(sample.frame, view).channels
+        rectangles, kept = to_view(sample.rectangles, view)
+        return channels, rectangles[kept], sample.success[kept]
 
 
 def to_view(rectangles: np.ndarray, view: View) -> tuple[np.ndarray, np.ndarray]:

@@ -125,6 +125,8 @@ class Subset:
         outside = [i for i in self.indices if not 0 <= i < len(data)]
         if outside:
             raise ValueError(f'index {outside[0]} of {len(data)} frames')
+        # The part of the images that is looked at, for all parts of the data the same.
+        self.region: tuple[float, float, float, float] | None = getattr(data, 'region', None)
 
     def __len__(self) -> int:
         """Return the number of frames."""

@@ -13,13 +13,14 @@ class Phase:
     A part of the training.
 
     ``share`` of all images; ``stages`` that are trained; ``own`` are those that also see what the
-    blocks before them really propose.
+    blocks before them really propose; ``rate`` is a factor of the learning rate.
     """
 
     name: str
     share: float
     stages: frozenset[str]
     own: frozenset[str] = frozenset()
+    rate: float = 1.0
 
 
 def paper_schedule() -> tuple[Phase, ...]:
@@ -42,6 +43,31 @@ def paper_schedule() -> tuple[Phase, ...]:
         Phase('end to end: + rotation', 0.25, everything,
               frozenset({'classifier', 'scale_crop', 'rotation'})),
     )
+
+
+def separate_schedule(stages: tuple[str, ...], ground_truth: tuple[float, ...],
+                      end_to_end: tuple[float, ...]) -> tuple[Phase, ...]:
+    """
+    Return a schedule for blocks that share nothing: each alone on ground truth, then end to end.
+
+    ``ground_truth`` are the shares of the phases of each block in ``stages``, ``end_to_end`` those
+    of the phases in which the last block, the last two, and so on meet the real output of their
+    predecessors.
+    """
+    phases = [Phase(f'ground truth: {stage}', share, frozenset({stage}))
+              for stage, share in zip(stages, ground_truth, strict=True)]
+    for back, share in enumerate(end_to_end, 1):
+        last = frozenset(stages[-back:])
+        phases.append(Phase(f'end to end: from {stages[-back]}', share, last, last, rate=0.3))
+    return tuple(phases)
+
+
+def within_phase(phases: tuple[Phase, ...], progress: float) -> float:
+    """How much of the phase at ``progress`` is done, in [0, 1]."""
+    total = sum(p.share for p in phases)
+    index = phase_at(phases, progress)
+    start = sum(p.share for p in phases[:index]) / total
+    return min(1.0, max(0.0, (progress - start) / (phases[index].share / total)))
 
 
 def phase_at(phases: tuple[Phase, ...], progress: float) -> int:

@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor
 
+from ..stn import transformer
 from ..stn.stages import STNRotation, STNScaleCrop, cells_to_pixels
 
 # Widths of the bells around a label: pixels for locations, radians for angles.
@@ -129,3 +130,61 @@ def pick(batch_rectangles: Tensor, wanted: Tensor, present: Tensor, count: int) 
     weight = wanted.float() + 1e-6 * present.float() + 1e-12
     index = torch.multinomial(weight, count, replacement=True)
     return _gather(batch_rectangles, index)
+
+
+def label_slots(rectangles: Tensor, wanted: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """
+    Fill the paper's slots: ``count`` labels of each image in a fixed order.
+
+    ``rectangles`` (B, M, 5), ``wanted`` (B, M) bool -> rectangles (B, count, 5) and which slots
+    hold a label (B, count) bool. The first slot is the top-right label (the largest x - y). Where
+    there are more labels than slots, those that are far apart are taken, each the farthest from
+    the ones before. Slots two and up are sorted from the top right to the bottom left.
+    """
+    corner = rectangles[..., 0] - rectangles[..., 1]                           # (B, M)
+    corner = torch.where(wanted, corner, torch.full_like(corner, -_FAR))
+    chosen = [corner.argmax(dim=1)]
+    distance = torch.where(wanted, torch.full_like(corner, _FAR), torch.full_like(corner, -_FAR))
+    for _ in range(count - 1):
+        last = _gather(rectangles, chosen[-1][:, None])[..., :2]
+        squared = ((rectangles[..., :2] - last) ** 2).sum(-1)
+        distance = torch.minimum(distance, squared)
+        # Once taken, never again, not even where two labels have the same centre.
+        distance = distance.scatter(1, chosen[-1][:, None], -_FAR)
+        chosen.append(distance.argmax(dim=1))
+    index = torch.stack(chosen, dim=1)                                         # (B, count)
+    filled = torch.arange(count, device=index.device) < wanted.sum(1, keepdim=True)
+    order = torch.where(filled, corner.gather(1, index), torch.full_like(corner[:, :1], -_FAR))
+    index = index.gather(1, order.argsort(dim=1, descending=True, stable=True))
+    return _gather(rectangles, index), filled
+
+
+def matches(candidates: Tensor, rectangles: Tensor, wanted: Tensor) -> Tensor:
+    """Tell for candidates (B, N, 5) whether the rectangle metric calls them correct (B, N)."""
+    turn = angle_difference(candidates[..., 2, None], rectangles[:, None, :, 2]).abs()
+    good = (approximate_iou(candidates, rectangles) > 0.25) & (turn < math.radians(30))
+    return (good & wanted[:, None]).any(dim=-1)
+
+
+def near_white_background(image: Tensor, rectangles: Tensor, present: Tensor, count: int,
+                          tries: int = 24) -> Tensor:
+    """
+    Draw rectangles (B, count, 5) on the background, near-white ones before all others.
+
+    ``image`` (B, 7, S, S), labels (B, M, 5). Out of some random rectangles as large as the labels,
+    those whose centre is farther from every label than a rectangle is long, by brightness. The
+    paper adds such patches because the objects of its data lie on a white table.
+    """
+    size = image.shape[-1]
+    random = torch.rand(len(image), tries, 5, device=image.device)
+    low = random.new_tensor([0.0, 0.0, -math.pi / 2, 20.0, 12.0])
+    high = random.new_tensor([size, size, math.pi / 2, 80.0, 40.0])
+    drawn = low + random * (high - low)
+    patches = transformer.sample(image[:, :3], transformer.from_rectangles(drawn), 4, size)
+    brightness = patches.mean(dim=(1, 2, 3)).unflatten(0, (len(image), tries))
+    squared = ((drawn[:, :, None, :2] - rectangles[:, None, :, :2]) ** 2).sum(-1)
+    squared = torch.where(present[:, None], squared, torch.full_like(squared, _FAR))
+    near = squared.amin(dim=-1) < drawn[..., 3] ** 2
+    # White is 1; what is bright enough is drawn at random among its like.
+    value = brightness.clamp(max=0.4) - 10.0 * near
+    return _gather(drawn, value.topk(count, dim=1).indices)

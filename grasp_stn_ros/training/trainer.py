@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 import copy
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 import json
 import math
 import os
@@ -31,28 +31,16 @@ from rich.progress import (
 import torch
 from torch import nn
 
-from ..data.augmentation import Augmentation
 from ..data.sample import Batch, Dataset, collate
 from ..detector import cpu_has_bf16
 from ..stn import checkpoint
-from ..stn.multi_stage import ModelConfig, MultiStageSTN
-from .losses import LossSettings, stage_losses
-from .schedule import Phase, paper_schedule, phase_at
+from ..stn.network import GraspNetwork, NetworkConfig
+from . import distributed
+from .schedule import Phase, phase_at, within_phase
+from .settings import TrainingSettings
+from .systems import SHIPPED, System
 
-
-@dataclass(frozen=True)
-class TrainingSettings:
-    """Everything that decides the result, apart from the data."""
-
-    images: int = 24_000          # seen in total, with repetition
-    batch: int = 12
-    learning_rate: float = 2e-3
-    weight_decay: float = 0.03
-    warm_up: int = 100            # steps
-    average: float = 0.995        # decay of the exponential moving average of the weights
-    seed: int = 0
-    augmentation: Augmentation = field(default_factory=Augmentation)
-    losses: LossSettings = field(default_factory=LossSettings)
+__all__ = ['Trainer', 'TrainingError', 'TrainingSettings']
 
 
 class TrainingError(RuntimeError):
@@ -60,24 +48,33 @@ class TrainingError(RuntimeError):
 
 
 class Trainer:
-    """Train a :class:`MultiStageSTN`; ``run`` returns the averaged network."""
+    """Train a system; ``run`` returns the averaged network, or the best one of its averages."""
 
     def __init__(self, data: Dataset, out: str | Path, settings: TrainingSettings,
-                 config: ModelConfig | None = None, phases: tuple[Phase, ...] | None = None,
-                 validate: Callable[[MultiStageSTN], dict[str, float]] | None = None,
-                 device: str = 'cpu', threads: int = 1):
-        """``validate`` measures a network on data that is neither training nor test."""
-        self.data, self.settings = data, settings
+                 config: NetworkConfig | None = None, phases: tuple[Phase, ...] | None = None,
+                 validate: Callable[[GraspNetwork], dict[str, float]] | None = None,
+                 device: str = 'cpu', threads: int = 1, system: System = SHIPPED):
+        """
+        Prepare the training of ``system``; None of ``config`` and ``phases`` is the system's.
+
+        ``validate`` measures a network on data that is neither training nor test.
+        """
+        if settings.batch % distributed.processes():
+            raise TrainingError(f'a batch of {settings.batch} cannot be shared by '
+                                f'{distributed.processes()} processes')
+        if settings.choose and validate is None:
+            raise TrainingError(f'nothing to choose by {settings.choose!r}: no validation data')
+        self.data, self.settings, self.system = data, settings, system
         self.out = Path(out)
         self.out.mkdir(parents=True, exist_ok=True)
-        self.phases = phases or paper_schedule()
+        self.phases = phases or system.phases
         self.validate = validate
         self.device = torch.device(device)
         torch.set_num_threads(threads)
         torch.set_flush_denormal(True)
         cv2.setNumThreads(1)
         torch.manual_seed(settings.seed)
-        self.model = MultiStageSTN(config).to(self.device)
+        self.model = system.network(config).to(self.device)
         self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = copy.deepcopy(self.model).eval().requires_grad_(False)
         decayed = [p for p in self.model.parameters() if p.ndim > 1]
@@ -88,6 +85,8 @@ class Trainer:
         self.steps = math.ceil(settings.images / settings.batch)
         self.step = 0
         self.smooth: dict[str, float] = {}
+        self.best: dict[str, torch.Tensor] | None = None
+        self.best_figure = -math.inf
         self._bf16 = self.device.type == 'cuda' or cpu_has_bf16()
 
     # -- resuming ---------------------------------------------------------------------------
@@ -98,14 +97,18 @@ class Trainer:
 
     def _fingerprint(self) -> str:
         settings = asdict(self.settings)
-        return json.dumps([settings, self.model.config.to_dict(), len(self.data),
-                           [p.name for p in self.phases]], sort_keys=True)
+        return json.dumps([settings, self.system.architecture, self.model.config.to_dict(),
+                           len(self.data), [asdict_phase(p) for p in self.phases]],
+                          sort_keys=True)
 
     def save_state(self) -> None:
         """Write everything needed to go on, atomically."""
+        if distributed.rank():
+            return
         state = {'fingerprint': self._fingerprint(), 'step': self.step,
                  'model': self.model.state_dict(), 'average': self.average.state_dict(),
-                 'optimizer': self.optimizer.state_dict(), 'smooth': self.smooth}
+                 'optimizer': self.optimizer.state_dict(), 'smooth': self.smooth,
+                 'best': self.best, 'best_figure': self.best_figure}
         temporary = self._state_path.with_suffix('.tmp')
         torch.save(state, temporary)
         os.replace(temporary, self._state_path)
@@ -122,16 +125,19 @@ class Trainer:
         self.average.load_state_dict(state['average'])
         self.optimizer.load_state_dict(state['optimizer'])
         self.step, self.smooth = state['step'], state['smooth']
+        self.best, self.best_figure = state['best'], state['best_figure']
         return True
 
     # -- data -------------------------------------------------------------------------------
 
     def _make_batch(self, step: int) -> Batch:
-        rng = np.random.default_rng([self.settings.seed, step])
-        batch, count = self.settings.batch, len(self.data)
+        rank, processes = distributed.rank(), distributed.processes()
+        rng = np.random.default_rng([self.settings.seed, step, *([rank] if rank else [])])
+        batch, count = self.settings.batch // processes, len(self.data)
+        first = step * self.settings.batch + rank * batch
         # A new order every epoch, cut into batches: position p of the whole training.
         indices = []
-        for position in range(step * batch, (step + 1) * batch):
+        for position in range(first, first + batch):
             epoch, place = divmod(position, count)
             indices.append(int(self._order(epoch)[place]))
         views = [self.settings.augmentation(self.data[i], rng) for i in indices]
@@ -174,25 +180,32 @@ class Trainer:
     # -- training ---------------------------------------------------------------------------
 
     def _learning_rate(self) -> float:
-        progress = self.step / self.steps
-        warm = min(1.0, (self.step + 1) / self.settings.warm_up)
-        return self.settings.learning_rate * warm * \
+        progress, steps = self.step / self.steps, float(self.step)
+        phase = self.phases[phase_at(self.phases, progress)]
+        if self.settings.restart:
+            progress = within_phase(self.phases, progress)
+            steps = progress * phase.share / sum(p.share for p in self.phases) * self.steps
+        warm = min(1.0, (steps + 1) / self.settings.warm_up)
+        return self.settings.learning_rate * phase.rate * warm * \
             (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * progress)))
 
     def _train_step(self, batch: Batch, phase: Phase) -> None:
         for group in self.optimizer.param_groups:
             group['lr'] = self._learning_rate()
-        torch.manual_seed(self.settings.seed * 1_000_003 + self.step)
+        torch.manual_seed(self.settings.seed * 1_000_003 + self.step
+                          + 7_919 * distributed.rank())
         self.model.train()
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self._bf16):
-            losses = stage_losses(self.model, batch.to(self.device), phase.stages, phase.own,
-                                  self.settings.losses)
+            losses = self.system.objective(self.model, batch.to(self.device), phase,
+                                           self.settings.losses)
         total = torch.stack(list(losses.values())).sum()
         if not torch.isfinite(total):
             raise TrainingError(f'the loss is not finite in step {self.step}: '
-                                f'{ {k: float(v) for k, v in losses.items()} }')
+                                f'{ {k: float(v.detach()) for k, v in losses.items()} }')
         self.optimizer.zero_grad(set_to_none=True)
         total.backward()
+        distributed.average_gradients(self.model)
+        distributed.share_buffers(self.model)
         nn.utils.clip_grad_norm_(self.model.parameters(), 5.0)
         self.optimizer.step()
         self._update_average()
@@ -211,6 +224,8 @@ class Trainer:
                 mean.copy_(value)
 
     def _log(self, record: dict) -> None:
+        if distributed.rank():
+            return
         with open(self.out / 'log.jsonl', 'a') as file:
             file.write(json.dumps(record) + '\n')
 
@@ -220,11 +235,12 @@ class Trainer:
                   'learning_rate': self._learning_rate(),
                   'loss': {k: round(v, 4) for k, v in self.smooth.items()}}
         self._log(record)
-        if not progress.console.is_terminal:
+        if not progress.console.is_terminal and distributed.rank() == 0:
             print(json.dumps(record), flush=True)
 
-    def _measure(self, label: str, progress: Progress) -> None:
-        if self.validate is None:
+    def _measure(self, phase: int, label: str, progress: Progress) -> None:
+        # Only the first process measures; all hold the same weights.
+        if self.validate is None or distributed.rank():
             return
         figures = self.validate(copy.deepcopy(self.average))
         record = {'step': self.step, 'images': self.step * self.settings.batch,
@@ -232,8 +248,36 @@ class Trainer:
         self._log(record)
         progress.console.print(f'after {label}: ' + ', '.join(
             f'{k} {v:.3f}' for k, v in figures.items()), highlight=False, soft_wrap=True)
+        if not self.settings.choose or not self._complete(phase):
+            return
+        if self.settings.choose not in figures:
+            raise TrainingError(f'the validation has no {self.settings.choose!r} to choose by, '
+                                f'only {", ".join(figures)}')
+        # Of equal ones the later one, which has seen more.
+        if figures[self.settings.choose] >= self.best_figure:
+            self.best_figure = float(figures[self.settings.choose])
+            self.best = {k: v.clone() for k, v in self.average.state_dict().items()}
 
-    def run(self, save_every: float = 120.0) -> MultiStageSTN:
+    def _complete(self, phase: int) -> bool:
+        """Tell whether every stage that is ever trained has been, up to this phase."""
+        trained = frozenset().union(*(p.stages for p in self.phases[:phase + 1]))
+        return trained == frozenset().union(*(p.stages for p in self.phases))
+
+    def _end_phase(self, phase: int, progress: Progress) -> None:
+        """Measure, and keep the stage-wise weights before the first end-to-end phase."""
+        self._measure(phase, self.phases[phase].name, progress)
+        following = self.phases[phase + 1:phase + 2]
+        if not self.phases[phase].own and following and following[0].own:
+            self._save_weights(self.out / 'stage_wise.safetensors')
+
+    def _save_weights(self, path: Path) -> None:
+        if distributed.rank():
+            return
+        checkpoint.save(path, self.average,
+                        {'training': {**asdict(self.settings), 'steps': self.step,
+                                      'phases': [asdict_phase(p) for p in self.phases]}})
+
+    def run(self, save_every: float = 120.0) -> GraspNetwork:
         """Train to the end, saving the state every ``save_every`` seconds."""
         stop = threading.Event()
         start = saved = time.time()
@@ -246,8 +290,10 @@ class Trainer:
                 for batch in self._batches(stop):
                     now = phase_at(self.phases, self.step / self.steps)
                     if now != index:
-                        self._measure(self.phases[index].name, progress)
+                        self._end_phase(index, progress)
                         index = now
+                    elif self._due():
+                        self._measure(index, f'step {self.step}', progress)
                     phase = self.phases[index]
                     self._train_step(batch, phase)
                     self.step += 1
@@ -259,15 +305,23 @@ class Trainer:
                         saved = time.time()
             finally:
                 stop.set()
-            self._measure(self.phases[index].name, progress)
+            self._end_phase(index, progress)
         self.save_state()
-        checkpoint.save(self.out / 'model.safetensors', self.average,
-                        {'training': {**asdict(self.settings),
-                                      'phases': [asdict_phase(p) for p in self.phases]}})
+        if self.best is not None:
+            self.average.load_state_dict(self.best)
+        self._save_weights(self.out / 'model.safetensors')
         return self.average
+
+    def _due(self) -> bool:
+        """Tell whether a validation in the middle of a phase is due before this step."""
+        every = self.settings.measure_every
+        if not every or self.step == 0:
+            return False
+        seen = self.step * self.settings.batch
+        return seen // every > (seen - self.settings.batch) // every
 
 
 def asdict_phase(phase: Phase) -> dict:
     """JSON-serializable form of a phase."""
     return {'name': phase.name, 'share': phase.share, 'stages': sorted(phase.stages),
-            'own': sorted(phase.own)}
+            'own': sorted(phase.own), 'rate': phase.rate}

@@ -1,0 +1,96 @@
+"""
+All systems that can be trained: network, objective, phases and settings, by name.
+
+The names are those of :data:`architectures.SYSTEMS`, the rows of Table I, and ``shipped`` for the
+network that comes with the package. Table I is trained without augmentation, as in the paper.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from torch import Tensor
+
+from ..architectures import ARCHITECTURES
+from ..data.augmentation import Augmentation, FixedView
+from ..data.sample import Batch, Dataset
+from ..preprocessing import INPUT_SIZE
+from ..stn.network import GraspNetwork
+from . import objectives
+from .losses import LossSettings
+from .schedule import Phase, paper_schedule, separate_schedule
+from .settings import TrainingSettings
+
+# The network is of the objective's own class, which a common type cannot say.
+Objective = Callable[[Any, Batch, Phase, LossSettings], dict[str, Tensor]]
+
+
+@dataclass(frozen=True)
+class System:
+    """One system: what is trained, for what, in which order, with which settings."""
+
+    architecture: str
+    objective: Objective
+    phases: tuple[Phase, ...]
+    settings: TrainingSettings = field(default_factory=TrainingSettings)
+
+    @property
+    def network(self) -> type[GraspNetwork]:
+        """Class of the network."""
+        return ARCHITECTURES[self.architecture]
+
+    def settings_for(self, data: Dataset, **changes: Any) -> TrainingSettings:
+        """Return the system's settings for the part of the images that ``data`` is looked at."""
+        settings = replace(self.settings, **changes)
+        region = getattr(data, 'region', None)
+        if region is None:
+            return settings
+        view: Augmentation | FixedView = settings.augmentation
+        if isinstance(view, FixedView):
+            view = replace(view, region=tuple(region))
+        else:
+            view = replace(view, nominal=INPUT_SIZE / max(region[2:]))
+        return replace(settings, augmentation=view)
+
+
+def _paper_settings(learning_rate: float = 1e-3, **losses: Any) -> TrainingSettings:
+    """
+    Without augmentation; ground truth is not moved either.
+
+    The learning rate falls in each phase anew, since each trains other blocks.
+    """
+    return TrainingSettings(
+        learning_rate=learning_rate, augmentation=FixedView(), restart=True,
+        losses=LossSettings(**{'locations': 4, 'classified': 12, 'location_jitter': 0.0,
+                               'angle_jitter': 0.0, **losses}))
+
+
+SHIPPED = System('MultiStageSTN', objectives.multi_stage, paper_schedule())
+
+TRAINABLE: dict[str, System] = {
+    'shipped': SHIPPED,
+    'sae_sliding_window': System(
+        'sae_sliding_window', objectives.windows,
+        (Phase('without labels: autoencoder 1', 0.25, frozenset({'autoencoder 1'})),
+         Phase('without labels: autoencoder 2', 0.15, frozenset({'autoencoder 2'})),
+         Phase('fine-tuning', 0.6, frozenset({'classifier'}))),
+        _paper_settings(classified=24)),
+    'cnn_sliding_window': System(
+        'cnn_sliding_window', objectives.windows,
+        (Phase('classification', 1.0, frozenset({'classifier'})),),
+        _paper_settings(classified=24)),
+    'regression': System(
+        'regression', objectives.regression,
+        (Phase('regression', 1.0, frozenset({'regression'})),), _paper_settings()),
+    'single_stage_stn': System(
+        'single_stage_stn', objectives.single_stage,
+        separate_schedule(('localization', 'classifier'), (0.5, 0.2), (0.1, 0.2)),
+        _paper_settings()),
+    'multi_stage_stn': System(
+        'multi_stage_stn', objectives.paper,
+        separate_schedule(('crop', 'rotation', 'scale_crop', 'classifier'),
+                          (0.4, 0.1, 0.1, 0.1), (0.05, 0.05, 0.1, 0.1)),
+        _paper_settings()),
+}
