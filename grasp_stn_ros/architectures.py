@@ -20,9 +20,6 @@ ARCHITECTURES: dict[str, type[GraspNetwork]] = {
     network.ARCHITECTURE: network
     for network in (MultiStageSTN, SAESlidingWindow, CNNSlidingWindow, Regression, SingleStageSTN,
                     PaperSTN)}
-# The rows of Table I, in its order.
-SYSTEMS = ('sae_sliding_window', 'cnn_sliding_window', 'regression', 'single_stage_stn',
-           'multi_stage_stn')
 
 
 def build(name: str, config: dict[str, Any] | None = None) -> GraspNetwork:

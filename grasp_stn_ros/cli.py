@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from . import __version__
+from .names import SYSTEMS
 
 if TYPE_CHECKING:
     from .detection import Detection
@@ -62,53 +63,116 @@ def simulate(scenes: int, seed: int, out: Path, shard: tuple[int, int]) -> None:
 
 
 @main.command()
+@click.option('--system', 'system_name', default='shipped', show_default=True,
+              type=click.Choice(['shipped', *SYSTEMS]),
+              help='What to train: the network that comes with the package, or a row of the '
+                   "paper's Table I in its own setting.")
 @click.option('--data', type=click.Path(exists=True, path_type=Path), multiple=True,
-              required=True, help='Simulated data to train on; may be given several times.')
+              required=True, help='Simulated data or Cornell images to train on; simulated data '
+                                  'may be given several times.')
 @click.option('--validation', type=click.Path(exists=True, path_type=Path),
               help='Data to watch the training on; never the test data.')
+@click.option('--fold', type=click.IntRange(0, 4),
+              help='Instead of --validation: train on this one of five folds of --data, validate '
+                   'on a tenth of it that is held back, and leave its test part alone; '
+                   'out/split.json says which image is where.')
+@click.option('--object-wise', is_flag=True, help='Folds without common objects.')
+@click.option('--split-seed', type=click.IntRange(0), default=0, show_default=True)
 @click.option('--out', type=click.Path(path_type=Path), required=True,
               help='Folder for weights, log and state; an interrupted training goes on there.')
 @click.option('--images', type=click.IntRange(1), default=24_000, show_default=True,
               help='Images seen in total, with repetition.')
-@click.option('--batch', type=click.IntRange(1), default=12, show_default=True)
-@click.option('--learning-rate', type=float, default=2e-3, show_default=True)
+@click.option('--batch', type=click.IntRange(1), default=12, show_default=True,
+              help='Over all processes, under torchrun.')
+@click.option('--learning-rate', type=float, help="Default: the system's.")
 @click.option('--seed', type=click.IntRange(0), default=0, show_default=True)
+@click.option('--measure-every', type=click.IntRange(0), default=0, show_default=True,
+              help='Images between validations; 0 = after every phase only.')
+@click.option('--choose', default='', metavar='FIGURE',
+              help='Keep the weights that are best in this figure of the validation, such as '
+                   'plain; default is the last.')
 @click.option('--threads', type=click.IntRange(1), default=1, show_default=True,
               help='Of the network; one more thread prepares the images.')
 @click.option('--device', default='cpu', show_default=True)
 @click.option('--limit', type=click.IntRange(1), help='Use the first images of the data only.')
-def train(data: tuple[Path, ...], validation: Path | None, out: Path, images: int, batch: int,
-          learning_rate: float, seed: int, threads: int, device: str, limit: int | None) -> None:
-    """Train stage by stage on ground truth, then end to end from the last block backwards."""
-    from .data.sample import DataError
-    from .data.simulated import SimulatedDataset
+def train(system_name: str, data: tuple[Path, ...], validation: Path | None, fold: int | None,
+          object_wise: bool, split_seed: int, out: Path, images: int, batch: int,
+          learning_rate: float | None, seed: int, measure_every: int, choose: str, threads: int,
+          device: str, limit: int | None) -> None:
+    """
+    Train a system: stage by stage on ground truth, then end to end from the last block backwards.
+
+    Under `torchrun --nproc_per_node N -m grasp_stn_ros.cli train ...` N processes share the work.
+    """
+    from .data.open import open_dataset
+    from .data.sample import DataError, Dataset
     from .detector import GraspDetector
     from .evaluation.accuracy import judge, summarize
+    from .training import distributed
     from .training.curves import plot_curves
-    from .training.trainer import Trainer, TrainingError, TrainingSettings
+    from .training.systems import TRAINABLE
+    from .training.trainer import Trainer, TrainingError
+    if fold is not None and validation is not None:
+        raise click.UsageError('give --fold or --validation, not both')
+    distributed.start()
     try:
-        frames = SimulatedDataset(*data, cache=True, limit=limit)
-        judged = SimulatedDataset(validation, cache=True) if validation else None
-        settings = TrainingSettings(images=images, batch=batch, learning_rate=learning_rate,
-                                    seed=seed)
+        frames: Dataset = open_dataset(*data, cache=True, limit=limit)
+        judged: Dataset | None = open_dataset(validation, cache=True) if validation else None
+        if fold is not None:
+            frames, judged = _fold(frames, fold, object_wise, split_seed, out)
+        system = TRAINABLE[system_name]
+        changes: dict[str, Any] = {'images': images, 'batch': batch, 'seed': seed,
+                                   'measure_every': measure_every, 'choose': choose}
+        if learning_rate is not None:
+            changes['learning_rate'] = learning_rate
+        settings = system.settings_for(frames, **changes)
 
         def validate(model) -> dict[str, float]:
             assert judged is not None
             return summarize(judge(GraspDetector(model, device=device), judged))
 
         trainer = Trainer(frames, out, settings, validate=validate if judged else None,
-                          device=device, threads=threads)
+                          device=device, threads=threads, system=system)
         if trainer.resume():
             click.echo(f'going on at step {trainer.step} of {trainer.steps}')
         trainer.run()
     except (DataError, TrainingError) as error:
         raise click.ClickException(str(error)) from None
-    plot_curves(out / 'log.jsonl', out / 'curves.png')
-    click.echo(f'weights: {out / "model.safetensors"}, learning curves: {out / "curves.png"}')
+    first = distributed.rank() == 0
+    distributed.stop()
+    if first:
+        plot_curves(out / 'log.jsonl', out / 'curves.png')
+        click.echo(f'weights: {out / "model.safetensors"}, learning curves: '
+                   f'{out / "curves.png"}')
+
+
+def _fold(data, fold: int, object_wise: bool, seed: int, out: Path):
+    """Training and validation part of a fold; writes which image is where into ``out``."""
+    from .data.splits import Subset, k_folds
+    from .stn.checkpoint import write_atomically
+    from .training import distributed
+    names = getattr(data, 'names', None) or [data[i].name for i in range(len(data))]
+    objects = None
+    if object_wise:
+        objects = getattr(data, 'object_ids', None)
+        if objects is None:
+            raise click.ClickException('--object-wise needs a data set that knows its objects')
+    try:
+        split = k_folds(names, 5, seed=seed, objects=objects)[fold]
+    except ValueError as error:
+        raise click.ClickException(str(error)) from None
+    if distributed.rank() == 0:
+        out.mkdir(parents=True, exist_ok=True)
+        write_atomically(out / 'split.json', (json.dumps(split.to_json(), indent=1)
+                                              + '\n').encode())
+    return Subset(data, split.train), Subset(data, split.validation)
 
 
 _MODEL = click.option('--model', default='default', show_default=True,
                       help='A .safetensors file; default is the one that comes with the package.')
+_SYSTEM = click.option('--system', type=click.Choice(SYSTEMS),
+                       help='Instead of --model: the weights of this row of Table I, which come '
+                            'with the package.')
 _DEVICE = click.option('--device', default='auto', show_default=True,
                        help='auto, cpu, cuda or cuda:N')
 _THREADS = click.option('--threads', type=click.IntRange(0), default=0, show_default=True,
@@ -118,10 +182,15 @@ _CANDIDATES = click.option('--candidates', type=click.IntRange(0, 256), default=
                                                    "model's own number.")
 
 
-def _detector(model: str, device: str, threads: int, candidates: int = 0) -> GraspDetector:
-    from .detector import GraspDetector
+def _detector(model: str, device: str, threads: int, candidates: int = 0,
+              system: str | None = None) -> GraspDetector:
+    from .detector import GraspDetector, find_weights
     from .stn.checkpoint import CheckpointError
+    if system and model != 'default':
+        raise click.UsageError('give --system or --model, not both')
     try:
+        if system:
+            model = str(find_weights(f'{system}.safetensors'))
         return GraspDetector(model, device=device, threads=threads, candidates=candidates)
     except (CheckpointError, ValueError) as error:
         raise click.ClickException(str(error)) from None
@@ -135,25 +204,38 @@ def evaluate() -> None:
 @evaluate.command()
 @click.option('--data', type=click.Path(exists=True, path_type=Path), required=True,
               help='Simulated data or Cornell images, unseen in training.')
+@click.option('--split', type=click.Path(exists=True, dir_okay=False, path_type=Path),
+              help='split.json of a training with --fold: judge its test part only.')
 @click.option('--json', 'output', type=click.Path(path_type=Path), help='Write the result there.')
 @_MODEL
+@_SYSTEM
 @_DEVICE
 @_THREADS
 @_CANDIDATES
-def accuracy(data: Path, output: Path | None, model: str, device: str, threads: int,
-             candidates: int) -> None:
+def accuracy(data: Path, split: Path | None, output: Path | None, model: str,
+             system: str | None, device: str, threads: int, candidates: int) -> None:
     """Rectangle metric (IoU > 25 %, 30 degrees) and its strict version (50 %, 15 degrees)."""
     from .data.open import open_dataset
-    from .data.sample import DataError
+    from .data.sample import DataError, Dataset
+    from .data.splits import Split, Subset
     from .evaluation.accuracy import judge, summarize
     from .evaluation.report import write_json
-    detector = _detector(model, device, threads, candidates)
+    detector = _detector(model, device, threads, candidates, system)
     try:
-        frames = open_dataset(data)
+        opened = open_dataset(data)
+        frames: Dataset = opened
+        if split:
+            names = getattr(opened, 'names', None) or [f.name for f in map(
+                opened.__getitem__, range(len(opened)))]
+            try:
+                part = Split.from_json(json.loads(split.read_text()), names)
+            except ValueError as error:
+                raise DataError(f'{split}: {error}') from None
+            frames = Subset(opened, part.test)
         result = summarize(judge(detector, frames))
     except DataError as error:
         raise click.ClickException(str(error)) from None
-    seed = getattr(frames, 'seed', None)
+    seed = getattr(opened, 'seed', None)
     table = Table(title=f'{detector.model_name}, {data.name}, seed {seed}')
     for name in result:
         table.add_column(name, justify='right')
@@ -170,17 +252,18 @@ def accuracy(data: Path, output: Path | None, model: str, device: str, threads: 
               help='Of the scenes; must differ from that of the training data.')
 @click.option('--json', 'output', type=click.Path(path_type=Path), help='Write the result there.')
 @_MODEL
+@_SYSTEM
 @_DEVICE
 @_THREADS
 @_CANDIDATES
-def lift(scenes: int, seed: int, output: Path | None, model: str, device: str, threads: int,
-         candidates: int) -> None:
+def lift(scenes: int, seed: int, output: Path | None, model: str, system: str | None, device: str,
+         threads: int, candidates: int) -> None:
     """Lift success under strict physics, against the long-axis baseline on the same scenes."""
     from rich.progress import track
 
     from .evaluation import lift as lifting
     from .evaluation.report import write_json
-    detector = _detector(model, device, threads, candidates)
+    detector = _detector(model, device, threads, candidates, system)
     rows = [lifting.run_scene(detector, seed, index)
             for index in track(range(scenes), 'scenes', disable=not sys.stderr.isatty())]
     result = lifting.summarize(rows)
@@ -316,12 +399,13 @@ def _write_picture(path: Path, picture) -> None:
               help='Draw the four stages; with --list, one numbered picture for each image.')
 @click.option('--minimum-score', type=click.FloatRange(0, 1), default=0.0, show_default=True)
 @_MODEL
+@_SYSTEM
 @_DEVICE
 @_THREADS
 @_CANDIDATES
 def detect(rgb: Path | None, depth: Path | None, intrinsics: tuple[float, ...] | None,
            list_file: Path | None, as_json: bool, stages: Path | None, minimum_score: float,
-           model: str, device: str, threads: int, candidates: int) -> None:
+           model: str, system: str | None, device: str, threads: int, candidates: int) -> None:
     """
     Find the best grasp in image files.
 
@@ -338,7 +422,7 @@ def detect(rgb: Path | None, depth: Path | None, intrinsics: tuple[float, ...] |
         jobs = list(_jobs(rgb, depth, intrinsics, list_file))
     except GraspError as error:
         raise click.ClickException(str(error)) from None
-    detector = _detector(model, device, threads, candidates)
+    detector = _detector(model, device, threads, candidates, system)
     detector.warm_up()
     broken = 0
     for index, job in enumerate(jobs):

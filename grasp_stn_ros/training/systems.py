@@ -1,7 +1,7 @@
 """
 All systems that can be trained: network, objective, phases and settings, by name.
 
-The names are those of :data:`architectures.SYSTEMS`, the rows of Table I, and ``shipped`` for the
+The names are those of :data:`names.SYSTEMS`, the rows of Table I, and ``shipped`` for the
 network that comes with the package. Table I is trained without augmentation, as in the paper.
 """
 
