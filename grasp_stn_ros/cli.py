@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from . import __version__
+from .detection import MINIMUM_SCORE
 from .names import SYSTEMS
 
 if TYPE_CHECKING:
@@ -52,11 +53,14 @@ def main() -> None:
 @click.option('--out', type=click.Path(path_type=Path), required=True, help='Folder to fill.')
 @click.option('--shard', type=_Shard(), default=(0, 1), metavar='I/N',
               help='Only every N-th scene, from I on; run N of these to share the work.')
-def simulate(scenes: int, seed: int, out: Path, shard: tuple[int, int]) -> None:
+@click.option('--candidates', type=click.IntRange(4, 500), default=20, show_default=True,
+              help='Grasps tried out in each image; use more for a test set.')
+def simulate(scenes: int, seed: int, out: Path, shard: tuple[int, int],
+             candidates: int) -> None:
     """Simulate labelled RGB-D images; started again, it goes on where it stopped."""
     from .simulation.labels import generate_dataset
     try:
-        made = generate_dataset(out, scenes, seed, shard)
+        made = generate_dataset(out, scenes, seed, shard, candidates=candidates)
     except ValueError as error:
         raise click.ClickException(str(error)) from None
     click.echo(f'{made} new images in {out}')
@@ -397,7 +401,8 @@ def _write_picture(path: Path, picture) -> None:
 @click.option('--json', 'as_json', is_flag=True, help='Print one JSON object a line.')
 @click.option('--stages', type=click.Path(path_type=Path), metavar='OUT.png',
               help='Draw the four stages; with --list, one numbered picture for each image.')
-@click.option('--minimum-score', type=click.FloatRange(0, 1), default=0.0, show_default=True)
+@click.option('--minimum-score', type=click.FloatRange(0, 1), default=MINIMUM_SCORE,
+              show_default=True, help='Below this score a candidate is no grasp.')
 @_MODEL
 @_SYSTEM
 @_DEVICE

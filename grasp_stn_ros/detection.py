@@ -9,6 +9,10 @@ import numpy as np
 from .reasons import Reason
 from .rectangle import GraspRectangle
 
+# Below this score a candidate is no grasp, unless somebody says otherwise. The shipped model
+# scores empty tables far below it and objects far above.
+MINIMUM_SCORE = 0.02
+
 
 @dataclass(frozen=True)
 class Grasp:

@@ -11,7 +11,7 @@ import time
 import numpy as np
 import torch
 
-from .detection import Candidate, Detection
+from .detection import MINIMUM_SCORE, Candidate, Detection
 from .grasp_pose import APPROACHES, Gripper, approach_vector, rectangle_to_grasp
 from .preprocessing import INPUT_SIZE, NetworkInput, View, preprocess
 from .reasons import GraspError, Reason
@@ -116,7 +116,7 @@ class GraspDetector:
         self._infer(channels, lambda name: None)
 
     def detect(self, frame: RgbdFrame, region: tuple[float, float, float, float] | None = None,
-               minimum_score: float = 0.0, need_pose: bool = True) -> Detection:
+               minimum_score: float = MINIMUM_SCORE, need_pose: bool = True) -> Detection:
         """
         Find the best grasp in ``frame``.
 

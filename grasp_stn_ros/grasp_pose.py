@@ -49,9 +49,9 @@ class Gripper:
 
     maximum_opening: float = 0.085
     jaw_size: float = 0.020           # height of the jaw plates (across the opening)
-    finger_depth: float = 0.022       # how far the tips reach below the surface level
+    finger_depth: float = 0.032       # how far the tips reach below the surface level
     finger_thickness: float = 0.008   # of one jaw, along the opening
-    support_clearance: float = 0.004  # kept between the tips and what is under them
+    support_clearance: float = 0.003  # kept between the tips and what is under them
 
     def __post_init__(self):
         """Refuse lengths that no gripper has."""

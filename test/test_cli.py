@@ -5,6 +5,7 @@ import math
 
 from click.testing import CliRunner
 import cv2
+import mujoco
 import numpy as np
 import pytest
 from real_data import CORNELL, needs_cornell
@@ -176,6 +177,18 @@ def test_shipped_model_lifts_in_most_scenes():
     detector = GraspDetector()
     rows = [run_scene(detector, SEED, index) for index in range(12)]
     assert sum(row['outcome'] == 'lifted' for row in rows) >= 6
+
+
+def test_empty_tables_have_no_grasp():
+    detector = GraspDetector()
+    for index in range(4):
+        scene = open_scene(SEED, index, objects=1)
+        joint = scene.model.body_jntadr[scene._bodies[0]]
+        scene.data.qpos[scene.model.jnt_qposadr[joint]] += 20.0      # off the table, out of sight
+        mujoco.mj_forward(scene.model, scene.data)
+        frame, _ = scene.observe(np.random.default_rng(index))
+        scene.close()
+        assert detector.detect(frame).reason is Reason.NO_CANDIDATE
 
 
 @needs_cornell

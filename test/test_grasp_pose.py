@@ -22,6 +22,8 @@ from grasp_stn_ros.support_plane import SupportPlane
 
 CAMERA = CameraIntrinsics(500.0, 500.0, 320.0, 240.0)
 OPTICAL_AXIS = np.array([0.0, 0.0, 1.0])
+# Not the defaults: the numbers below are worked out for these.
+GRIPPER = Gripper(finger_depth=0.022, support_clearance=0.004)
 BLANK = np.zeros((480, 640, 3), np.uint8)
 
 
@@ -35,7 +37,7 @@ def block_frame(top=0.75, table=0.80, half=(15, 60), centre=(400, 240)):
 
 def test_pose_of_a_known_rectangle_by_hand():
     rectangle = GraspRectangle(400.0, 240.0, 0.0, 50.0, 14.0)
-    grasp = rectangle_to_grasp(rectangle, block_frame(), Gripper(), OPTICAL_AXIS)
+    grasp = rectangle_to_grasp(rectangle, block_frame(), GRIPPER, OPTICAL_AXIS)
     # Surface: depth 0.75, x = (400 - 320) / 500 * 0.75 = 0.12; tips 22 mm below.
     assert np.allclose(grasp.surface, [0.12, 0.0, 0.75], atol=1e-6)
     assert np.allclose(grasp.position, [0.12, 0.0, 0.772], atol=1e-6)
@@ -51,14 +53,14 @@ def test_pose_of_a_known_rectangle_by_hand():
 
 def test_angle_of_the_opening_goes_from_x_to_y():
     rectangle = GraspRectangle(400.0, 240.0, math.radians(30), 44.0, 14.0)
-    grasp = rectangle_to_grasp(rectangle, block_frame(half=(12, 12)), Gripper(), OPTICAL_AXIS)
+    grasp = rectangle_to_grasp(rectangle, block_frame(half=(12, 12)), GRIPPER, OPTICAL_AXIS)
     assert np.allclose(grasp.rotation[:, 1], [math.cos(math.pi / 6), 0.5, 0], atol=1e-6)
 
 
 def test_tips_stop_above_the_support():
     # 10 mm high: the tips may go 10 - 4 = 6 mm below the top.
     grasp = rectangle_to_grasp(GraspRectangle(400, 240, 0, 50, 14), block_frame(top=0.79),
-                               Gripper(), OPTICAL_AXIS)
+                               GRIPPER, OPTICAL_AXIS)
     assert grasp.position[2] == pytest.approx(0.796, abs=1e-5)
 
 
@@ -68,7 +70,7 @@ def test_a_ring_is_grasped_across_its_hole():
     depth = frame.depth.copy()
     depth[:, 400 - 10:400 + 11] = 0.80
     grasp = rectangle_to_grasp(GraspRectangle(400, 240, 0, 52, 14),
-                               RgbdFrame(BLANK, depth, CAMERA), Gripper(), OPTICAL_AXIS)
+                               RgbdFrame(BLANK, depth, CAMERA), GRIPPER, OPTICAL_AXIS)
     assert grasp.surface[2] == pytest.approx(0.79, abs=1e-5)
     assert grasp.position[2] == pytest.approx(0.796, abs=1e-5)
 
@@ -78,7 +80,7 @@ def test_known_support_counts_where_shadows_hide_it():
     depth = np.where(frame.depth > 0.795, np.float32(np.nan), frame.depth)
     support = SupportPlane(np.array([0.0, 0.0, -1.0]), 0.80, 1.0)
     grasp = rectangle_to_grasp(GraspRectangle(400, 240, 0, 50, 14),
-                               RgbdFrame(BLANK, depth, CAMERA), Gripper(), OPTICAL_AXIS, support)
+                               RgbdFrame(BLANK, depth, CAMERA), GRIPPER, OPTICAL_AXIS, support)
     assert grasp.position[2] == pytest.approx(0.796, abs=1e-5)
 
 
@@ -107,7 +109,7 @@ def test_rectangle_and_grasp_are_inverse_for_tilted_cameras(tilt, roll, theta):
 def test_rectangles_that_cannot_be_grasped_have_a_reason(change, reason):
     rectangle = dataclasses.replace(GraspRectangle(400, 240, 0, 50, 14), **change)
     with pytest.raises(GraspError) as error:
-        rectangle_to_grasp(rectangle, block_frame(), Gripper(), OPTICAL_AXIS)
+        rectangle_to_grasp(rectangle, block_frame(), GRIPPER, OPTICAL_AXIS)
     assert error.value.reason is reason
 
 
@@ -116,7 +118,7 @@ def test_depth_that_allows_no_pose_has_a_reason():
 
     def reason_for(frame, approach=OPTICAL_AXIS):
         with pytest.raises(GraspError) as error:
-            rectangle_to_grasp(rectangle, frame, Gripper(), approach)
+            rectangle_to_grasp(rectangle, frame, GRIPPER, approach)
         return error.value.reason
 
     frame = block_frame()
@@ -140,7 +142,7 @@ def test_speckle_and_small_holes_do_not_move_the_surface():
     depth[rng.random(depth.shape) < 0.3] = np.nan
     depth[rng.random(depth.shape) < 0.01] = 0.4      # flying pixels
     grasp = rectangle_to_grasp(GraspRectangle(400, 240, 0, 50, 14),
-                               RgbdFrame(BLANK, depth, CAMERA), Gripper(), OPTICAL_AXIS)
+                               RgbdFrame(BLANK, depth, CAMERA), GRIPPER, OPTICAL_AXIS)
     assert grasp.surface[2] == pytest.approx(0.75, abs=1e-4)
 
 

@@ -226,7 +226,7 @@ def test_weights_of_every_architecture_round_trip_and_detect(name, tmp_path):
         assert torch.equal(value, loaded.state_dict()[key])
     detector = GraspDetector(tmp_path / 'x.safetensors', precision='fp32')
     for frame in (_frame(), _frame(depth=False)):
-        detection = detector.detect(frame, need_pose=False)
+        detection = detector.detect(frame, minimum_score=0.0, need_pose=False)
         assert 1 <= len(detection.candidates) <= model.config.candidates
         scores = [c.score for c in detection.candidates]
         assert scores == sorted(scores, reverse=True) and detection.best is not None
@@ -252,7 +252,7 @@ def test_detect_with_each_system(name, tmp_path, monkeypatch):
     cv2.imwrite(str(tmp_path / 'rgb.png'), frame.rgb[..., ::-1])
     cv2.imwrite(str(tmp_path / 'depth.tiff'), frame.depth)
     arguments = [str(tmp_path / 'rgb.png'), str(tmp_path / 'depth.tiff'), '--json', '--stages',
-                 str(tmp_path / 'stages.png')]
+                 str(tmp_path / 'stages.png'), '--minimum-score', '0']
     result = CliRunner().invoke(main, ['detect', *arguments, '--system', name])
     assert result.exit_code == 0, result.output
     record = json.loads(result.output)

@@ -21,6 +21,7 @@ from rcl_interfaces.msg import (
     SetParametersResult,
 )
 
+from ..detection import MINIMUM_SCORE
 from ..grasp_pose import APPROACHES, Gripper
 
 _GRIPPER = Gripper()
@@ -137,7 +138,7 @@ PARAMETERS: tuple[Parameter, ...] = (
               choices=('continuous', 'on_demand'), live=True),
     Parameter('maximum_rate', 0.0, 'Largest rate of detections in continuous mode, Hz; 0 = no '
               'limit.', limits=(0.0, 1000.0), live=True),
-    Parameter('minimum_score', 0.0, 'Candidates below this score are no grasp.',
+    Parameter('minimum_score', MINIMUM_SCORE, 'Candidates below this score are no grasp.',
               limits=(0.0, 1.0), live=True),
     Parameter('service_timeout', 5.0, 'Deadline of a request that names none, seconds.',
               limits=(0.01, 600.0), live=True),

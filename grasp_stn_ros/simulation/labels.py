@@ -13,7 +13,6 @@ the same bytes, and :func:`open_scene` brings back the very scene for an evaluat
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 import json
@@ -37,7 +36,11 @@ from .scene import HEIGHT_MAP_SIZE, HEIGHT_MAP_STEP, TableScene, UnsettledError,
 FORMAT = 1
 # Share of scenes with one, two and three objects.
 OBJECT_COUNTS = (0.85, 0.1, 0.05)
-ANTIPODAL, RANDOM = 12, 8
+# Labels are tried out with the tips less deep than detected grasps are executed with (the defaults
+# of Gripper): what lifts under the harder condition is a good grasp under both.
+LABEL_GRIPPER = Gripper(finger_depth=0.022, support_clearance=0.004)
+CANDIDATES = 20                     # tried out in each image
+ANTIPODAL_SHARE = 0.6               # of them; the others are bad ones
 TRIALS, MORE_TRIALS = 2, 2          # the latter where the first ones disagree
 JITTER_POSITION, JITTER_HEIGHT = 0.002, 0.001     # metres, one sigma
 JITTER_YAW = math.radians(3)
@@ -160,8 +163,12 @@ def propose(heights: np.ndarray, gripper: Gripper, rng: np.random.Generator,
 
 
 def choose(plans: list[Plan], fits: np.ndarray, quality: np.ndarray, gripper: Gripper,
-           rng: np.random.Generator) -> list[Plan]:
-    """Diverse antipodal candidates, some that do not face the flanks, some at random."""
+           rng: np.random.Generator, count: int = CANDIDATES) -> list[Plan]:
+    """
+    Pick ``count`` plans to try out.
+
+    Diverse antipodal candidates, some that do not face the flanks, some at random.
+    """
     chosen: list[Plan] = []
     good = np.nonzero(fits & (quality > _MIN_QUALITY))[0]
     for i in good[np.argsort(-(quality[good] + rng.uniform(0, 0.15, len(good))))]:
@@ -170,15 +177,15 @@ def choose(plans: list[Plan], fits: np.ndarray, quality: np.ndarray, gripper: Gr
                or abs((plan.yaw - other.yaw + math.pi / 2) % math.pi - math.pi / 2) > 0.25
                for other in chosen):
             chosen.append(plan)
-        if len(chosen) == ANTIPODAL:
+        if len(chosen) == round(ANTIPODAL_SHARE * count):
             break
     bad = rng.permutation(np.nonzero(fits & (quality <= _MIN_QUALITY))[0])
     anywhere = rng.permutation(len(plans))
     # Some of the bad ones fit but do not face the flanks; the others do not even have to fit:
     # beside the middle of the object, and opened by any width.
-    wanted = ANTIPODAL + RANDOM - len(chosen)
-    chosen += [replace(plans[i], kind='random') for i in bad[:wanted - 5]]
-    for i in anywhere[:ANTIPODAL + RANDOM - len(chosen)]:
+    wanted = count - len(chosen)
+    chosen += [replace(plans[i], kind='random') for i in bad[:wanted - count // 4]]
+    for i in anywhere[:count - len(chosen)]:
         beside = rng.normal(0, 0.008, 2)
         chosen.append(replace(
             plans[i], position=plans[i].position + [*beside, 0],
@@ -243,18 +250,18 @@ def open_scene(seed: int, index: int, objects: int | None = None) -> TableScene:
     return _open(seed, index, objects)[0]
 
 
-def dataset_settings(seed: int) -> dict:
+def dataset_settings(seed: int, candidates: int = CANDIDATES) -> dict:
     """What a data set depends on; two with equal settings have equal scenes."""
     return {
         'format': FORMAT,
         'seed': seed,
         'units': {'position': 'm', 'opening': 'm', 'yaw': 'rad', 'rectangle': 'px, rad',
                   'depth_png': DEPTH_UNIT, 'depth_png_hole': 0},
-        'gripper': asdict(Gripper()),
+        'gripper': asdict(LABEL_GRIPPER),
         'physics': {'closing_force': physics.CLOSING_FORCE, 'friction': list(physics.FRICTION),
                     'lift': physics.LIFT, 'hold': physics.HOLD, 'timestep': scenes.TIMESTEP},
         'camera': {'size': list(scenes.IMAGE_SIZE), 'focal_length': scenes.FOCAL_LENGTH},
-        'labels': {'antipodal': ANTIPODAL, 'random': RANDOM, 'trials': TRIALS,
+        'labels': {'candidates': candidates, 'antipodal': ANTIPODAL_SHARE, 'trials': TRIALS,
                    'more_trials': MORE_TRIALS, 'jitter_position': JITTER_POSITION,
                    'jitter_height': JITTER_HEIGHT, 'jitter_yaw': JITTER_YAW,
                    'jitter_opening': JITTER_OPENING, 'object_counts': list(OBJECT_COUNTS)},
@@ -271,17 +278,18 @@ def _png(image: np.ndarray) -> bytes:
     return cv2.imencode('.png', image, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1].tobytes()
 
 
-def write_scene(out: Path, seed: int, index: int) -> dict:
+def write_scene(out: Path, seed: int, index: int, candidates: int = CANDIDATES) -> dict:
     """Simulate, label and write one scene; returns what its JSON file holds."""
     scene, mask, rng = _open(seed, index, None)
     try:
         assert scene.frame is not None and scene.frame.depth is not None
-        plans, fits, quality = propose(scene.height_map(), scene.gripper, rng)
+        plans, fits, quality = propose(scene.height_map(), LABEL_GRIPPER, rng)
         trial = GraspTrial(scene)
         grasps = []
-        for plan in choose(plans, fits, quality, scene.gripper, rng) if plans else []:
+        chosen = choose(plans, fits, quality, LABEL_GRIPPER, rng, candidates) if plans else []
+        for plan in chosen:
             rectangle = grasp_to_rectangle(camera_grasp(plan, scene), scene.intrinsics)
-            outcomes = try_out(plan, trial, scene.gripper, rng)
+            outcomes = try_out(plan, trial, LABEL_GRIPPER, rng)
             grasps.append({
                 'rectangle': [round(float(v), 4) for v in rectangle.as_array()],
                 'position': [round(float(v), 6) for v in plan.position],
@@ -305,10 +313,10 @@ def write_scene(out: Path, seed: int, index: int) -> dict:
         scene.close()
 
 
-def prepare_folder(out: Path, seed: int) -> None:
+def prepare_folder(out: Path, seed: int, candidates: int = CANDIDATES) -> None:
     """Create the folder of a data set, or make sure that it is one with the same settings."""
     out.mkdir(parents=True, exist_ok=True)
-    settings = dataset_settings(seed)
+    settings = dataset_settings(seed, candidates)
     path = out / 'dataset.json'
     if path.exists():
         if json.loads(path.read_text()) != settings:
@@ -319,9 +327,12 @@ def prepare_folder(out: Path, seed: int) -> None:
 
 
 def generate_dataset(out: str | Path, scenes: int, seed: int, shard: tuple[int, int] = (0, 1),
-                     progress: bool = True) -> int:
+                     progress: bool = True, candidates: int = CANDIDATES) -> int:
     """
     Write the scenes of ``shard`` (index, count) out of ``scenes`` to the folder ``out``.
+
+    ``candidates`` are tried out in each image. Training learns from 20; a test set wants more,
+    because a good grasp where no candidate was tried counts as wrong.
 
     Scenes that are there already are kept. Returns how many were made. Raises ValueError where
     the folder holds a data set with other settings.
@@ -330,12 +341,12 @@ def generate_dataset(out: str | Path, scenes: int, seed: int, shard: tuple[int, 
     if not 0 <= part < parts:
         raise ValueError(f'shard {part}/{parts}: the index must be below the count')
     out = Path(out)
-    prepare_folder(out, seed)
+    prepare_folder(out, seed, candidates)
     cv2.setNumThreads(1)
     made = 0
     for index in _tracked(range(part, scenes, parts), f'scenes of {out.name}', progress):
         if not (out / f'{index:06d}.json').exists():
-            write_scene(out, seed, index)
+            write_scene(out, seed, index, candidates)
             made += 1
     return made
 
@@ -347,19 +358,3 @@ def _tracked(sequence: range, what: str, progress: bool) -> Iterator[int]:
     columns = (*Progress.get_default_columns(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns) as bar:
         yield from bar.track(sequence, description=what)
-
-
-def main(arguments: list[str] | None = None) -> None:
-    """Command line of the generator."""
-    parser = argparse.ArgumentParser(description=generate_dataset.__doc__)
-    parser.add_argument('--scenes', type=int, required=True)
-    parser.add_argument('--seed', type=int, default=0)
-    parser.add_argument('--out', type=Path, required=True)
-    parser.add_argument('--shard', default='0/1', help='I/N: only the scenes i with i %% N = I')
-    options = parser.parse_args(arguments)
-    part, parts = (int(v) for v in options.shard.split('/'))
-    generate_dataset(options.out, options.scenes, options.seed, (part, parts))
-
-
-if __name__ == '__main__':
-    main()

@@ -53,7 +53,7 @@ def model_card(name: str, sidecar: dict[str, Any], picture: str = '') -> str:
             if key in metrics:
                 n = metrics['n_rgbd'] if key.endswith('rgbd') else metrics['n']
                 lines.append(f'| {text} | {metrics[key]:.1%} | {n} | {metrics["split"]} | '
-                             f'{metrics["seed"]} |')
+                             f'{"-" if metrics["seed"] is None else metrics["seed"]} |')
     lines += ['', 'Each from a result file that the named command wrote:', '']
     for metrics in sidecar['metrics'].values():
         lines.append(f'- `{metrics["command"]}` at commit {metrics["commit"]} on '
