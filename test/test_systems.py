@@ -451,6 +451,16 @@ def test_the_best_weights_by_validation_are_chosen(tmp_path):
         Trainer(Bars(), tmp_path / 'b', settings, system=system)
 
 
+def test_fixed_views_are_prepared_once_and_stay_the_same(tmp_path, monkeypatch):
+    trainer = _trainer('regression', tmp_path, 12)
+    first, again = trainer._make_batch(0), trainer._make_batch(0)
+    exact = FixedView(128, Bars.region)(Bars()[int(trainer._order(0)[0])], None)[0]
+    assert torch.equal(first.images, again.images) and len(trainer._kept) == 4
+    assert np.abs(first.images[0].numpy() - exact).max() < 2e-3
+    monkeypatch.setattr(trainer, 'data', range(4))
+    assert torch.equal(trainer._make_batch(0).images, first.images)
+
+
 def test_resuming_another_system_is_refused(tmp_path):
     _trainer('regression', tmp_path, 8).save_state()
     assert _trainer('regression', tmp_path, 8).resume()

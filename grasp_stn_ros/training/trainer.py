@@ -31,6 +31,7 @@ from rich.progress import (
 import torch
 from torch import nn
 
+from ..data.augmentation import FixedView
 from ..data.sample import Batch, Dataset, collate
 from ..detector import cpu_has_bf16
 from ..stn import checkpoint
@@ -39,6 +40,9 @@ from . import distributed
 from .schedule import Phase, phase_at, within_phase
 from .settings import TrainingSettings
 from .systems import SHIPPED, System
+
+# Fixed views kept in memory, 2.2 MB each.
+_KEPT_VIEWS = 2500
 
 __all__ = ['Trainer', 'TrainingError', 'TrainingSettings']
 
@@ -87,6 +91,7 @@ class Trainer:
         self.smooth: dict[str, float] = {}
         self.best: dict[str, torch.Tensor] | None = None
         self.best_figure = -math.inf
+        self._kept: dict[int, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
         self._bf16 = self.device.type == 'cuda' or cpu_has_bf16()
 
     # -- resuming ---------------------------------------------------------------------------
@@ -140,9 +145,23 @@ class Trainer:
         for position in range(first, first + batch):
             epoch, place = divmod(position, count)
             indices.append(int(self._order(epoch)[place]))
-        views = [self.settings.augmentation(self.data[i], rng) for i in indices]
+        views = [self._view(i, rng) for i in indices]
         images, rectangles, success = map(list, zip(*views, strict=True))
         return collate(images, rectangles, success)
+
+    def _view(self, index: int, rng: np.random.Generator) \
+            -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """One view of a frame; fixed views are prepared once, kept with 16 bits a value."""
+        if not isinstance(self.settings.augmentation, FixedView):
+            return self.settings.augmentation(self.data[index], rng)
+        if index in self._kept:
+            channels, rectangles, success = self._kept[index]
+        else:
+            channels, rectangles, success = self.settings.augmentation(self.data[index], rng)
+            channels = channels.astype(np.float16)
+            if len(self._kept) < _KEPT_VIEWS:
+                self._kept[index] = channels, rectangles, success
+        return channels.astype(np.float32), rectangles, success
 
     def _order(self, epoch: int) -> np.ndarray:
         if getattr(self, '_epoch', None) != epoch:
