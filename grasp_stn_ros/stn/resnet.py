@@ -28,7 +28,7 @@ class StridedResidualBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, inputs, H, W) -> (B, outputs, H / stride, W / stride)."""
         # Not a 1x1 convolution with a stride: it skips three of four features, and its gradient
-        # in channels-last memory writes outside its buffer (PyTorch 2.13 on a CPU with AMX).
+        # in channels-last memory writes outside its buffer (PyTorch 2.13, CPU, float32).
         fewer = x if self.stride == 1 else F.avg_pool2d(x, self.stride, ceil_mode=True)
         return F.relu(self.shortcut(fewer) + self.second(self.first(x)))
 
