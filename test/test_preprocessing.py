@@ -29,7 +29,9 @@ def table_frame(tilt=0.3, distance=0.8, box_height=0.05, size=(640, 480), camera
     return RgbdFrame(rgb, depth, camera), normal, mask
 
 
-@given(st.floats(-300, 900), st.floats(-300, 900), st.floats(0.2, 3), st.floats(-7, 7),
+# The detector flushes subnormal numbers to zero for its whole process, tests included.
+@given(st.floats(-300, 900, allow_subnormal=False), st.floats(-300, 900, allow_subnormal=False),
+       st.floats(0.2, 3), st.floats(-7, 7, allow_subnormal=False),
        st.booleans())
 def test_view_and_its_inverse(x, y, scale, angle, mirror):
     view = View.similarity((x, y), scale, angle, mirror)

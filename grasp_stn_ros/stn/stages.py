@@ -63,19 +63,34 @@ class STNCrop(nn.Module):
         return self.output(self.features(features)).float()
 
     @staticmethod
-    def propose(maps: Tensor, count: int, window: int = 5) -> tuple[Tensor, Tensor]:
+    def propose(maps: Tensor, count: int, reach: int = 2) -> tuple[Tensor, Tensor]:
         """
-        Maps (B, 3, h, w) -> the ``count`` strongest peaks.
+        Maps (B, 3, h, w) -> the ``count`` strongest cells that are more than ``reach`` apart.
 
-        Returns locations (B, K, 2) in view pixels, differentiable in the offsets, and logits
-        (B, K). Where there are fewer peaks, the logits of the rest are -1e4.
+        Not only local maxima: along a handle the map is one ridge, and a robot wants to choose
+        from several grasps there. Returns locations (B, K, 2) in view pixels, differentiable in
+        the offsets, and logits (B, K). Where no cell is left, the logits are -1e4.
         """
         logits = maps[:, 0]
-        strongest = F.max_pool2d(logits[:, None], window, 1, window // 2)[:, 0]
-        peaks = torch.where(logits >= strongest, logits, torch.full_like(logits, -1e4))
-        values, index = peaks.flatten(1).topk(count, dim=1)
+        height, width = logits.shape[-2:]
+        rows = torch.arange(height, device=maps.device)[:, None]
+        columns = torch.arange(width, device=maps.device)[None, :]
+        free = logits.detach().clone()
+        chosen = []
+        for _ in range(count):
+            best = free.flatten(1).argmax(dim=1)
+            chosen.append(best)
+            row = torch.div(best, width, rounding_mode='floor')[:, None, None]
+            column = (best % width)[:, None, None]
+            near = ((rows - row).abs() <= reach) & ((columns - column).abs() <= reach)
+            free = free.masked_fill(near, -1e4)
+        index = torch.stack(chosen, dim=1)                                    # (B, K)
+        values = logits.flatten(1).gather(1, index)
+        # A cell chosen twice means that nothing was free any more.
+        taken = torch.stack([(index[:, :k] == index[:, k:k + 1]).any(dim=1)
+                             for k in range(count)], dim=1)
+        values = torch.where(taken, torch.full_like(values, -1e4), values)
         offsets = maps[:, 1:].flatten(2).gather(2, index[:, None].expand(-1, 2, -1))
-        width = logits.shape[-1]
         cells = torch.stack([index % width, torch.div(index, width, rounding_mode='floor')], 1)
         locations = cells_to_pixels(cells + offsets.clamp(-1.5, 1.5))
         return locations.transpose(1, 2), values
