@@ -194,7 +194,8 @@ def _detector(model: str, device: str, threads: int, candidates: int = 0,
         raise click.UsageError('give --system or --model, not both')
     try:
         if system:
-            model = str(find_weights(f'{system}.safetensors'))
+            # Not the shipped multi-stage network, but the one in the paper's own setting.
+            model = str(find_weights(f'table_{system}.safetensors'))
         return GraspDetector(model, device=device, threads=threads, candidates=candidates)
     except (CheckpointError, ValueError) as error:
         raise click.ClickException(str(error)) from None

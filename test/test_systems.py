@@ -246,7 +246,7 @@ def test_unknown_architectures_are_refused_by_name(tmp_path):
 
 @pytest.mark.parametrize('name', SYSTEMS)
 def test_detect_with_each_system(name, tmp_path, monkeypatch):
-    checkpoint.save(tmp_path / f'{name}.safetensors', tiny(name).eval())
+    checkpoint.save(tmp_path / f'table_{name}.safetensors', tiny(name).eval())
     monkeypatch.setattr('grasp_stn_ros.detector.find_weights', lambda file: tmp_path / file)
     frame = _frame()
     cv2.imwrite(str(tmp_path / 'rgb.png'), frame.rgb[..., ::-1])
