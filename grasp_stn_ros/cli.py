@@ -152,17 +152,16 @@ def train(system_name: str, data: tuple[Path, ...], validation: Path | None, fol
 
 def _fold(data, fold: int, object_wise: bool, seed: int, out: Path):
     """Training and validation part of a fold; writes which image is where into ``out``."""
+    from .atomic import write_atomically
     from .data.splits import Subset, k_folds
-    from .stn.checkpoint import write_atomically
     from .training import distributed
-    names = getattr(data, 'names', None) or [data[i].name for i in range(len(data))]
     objects = None
     if object_wise:
         objects = getattr(data, 'object_ids', None)
         if objects is None:
             raise click.ClickException('--object-wise needs a data set that knows its objects')
     try:
-        split = k_folds(names, 5, seed=seed, objects=objects)[fold]
+        split = k_folds(data.names, 5, seed=seed, objects=objects)[fold]
     except ValueError as error:
         raise click.ClickException(str(error)) from None
     if distributed.rank() == 0:
@@ -172,18 +171,24 @@ def _fold(data, fold: int, object_wise: bool, seed: int, out: Path):
     return Subset(data, split.train), Subset(data, split.validation)
 
 
-_MODEL = click.option('--model', default='default', show_default=True,
-                      help='A .safetensors file; default is the one that comes with the package.')
-_SYSTEM = click.option('--system', type=click.Choice(SYSTEMS),
-                       help='Instead of --model: the weights of this row of Table I, which come '
-                            'with the package.')
-_DEVICE = click.option('--device', default='auto', show_default=True,
-                       help='auto, cpu, cuda or cuda:N')
-_THREADS = click.option('--threads', type=click.IntRange(0), default=0, show_default=True,
-                        help='CPU threads of the network; 0 = all cores.')
-_CANDIDATES = click.option('--candidates', type=click.IntRange(0, 256), default=0,
-                           show_default=True, help='K, the locations to propose; 0 = the '
-                                                   "model's own number.")
+def _model_options(command):
+    """Give a command the options that choose a model and how it runs; see :func:`_detector`."""
+    for option in reversed((
+            click.option('--model', default='default', show_default=True,
+                         help='A .safetensors file; default is the one that comes with the '
+                              'package.'),
+            click.option('--system', type=click.Choice(SYSTEMS),
+                         help='Instead of --model: the weights of this row of Table I, '
+                              'models/table_NAME.safetensors.'),
+            click.option('--device', default='auto', show_default=True,
+                         help='auto, cpu, cuda or cuda:N'),
+            click.option('--threads', type=click.IntRange(0), default=0, show_default=True,
+                         help='CPU threads of the network; 0 = all cores.'),
+            click.option('--candidates', type=click.IntRange(0, 256), default=0,
+                         show_default=True, help='K, the locations to propose; 0 = the '
+                                                 "model's own number."))):
+        command = option(command)
+    return command
 
 
 def _detector(model: str, device: str, threads: int, candidates: int = 0,
@@ -195,7 +200,12 @@ def _detector(model: str, device: str, threads: int, candidates: int = 0,
     try:
         if system:
             # Not the shipped multi-stage network, but the one in the paper's own setting.
-            model = str(find_weights(f'table_{system}.safetensors'))
+            try:
+                model = str(find_weights(f'table_{system}.safetensors'))
+            except CheckpointError:
+                raise click.ClickException(
+                    f'there are no weights of {system}; make some with: grasp_stn train --system '
+                    f'{system}, and name them with --model') from None
         return GraspDetector(model, device=device, threads=threads, candidates=candidates)
     except (CheckpointError, ValueError) as error:
         raise click.ClickException(str(error)) from None
@@ -212,11 +222,7 @@ def evaluate() -> None:
 @click.option('--split', type=click.Path(exists=True, dir_okay=False, path_type=Path),
               help='split.json of a training with --fold: judge its test part only.')
 @click.option('--json', 'output', type=click.Path(path_type=Path), help='Write the result there.')
-@_MODEL
-@_SYSTEM
-@_DEVICE
-@_THREADS
-@_CANDIDATES
+@_model_options
 def accuracy(data: Path, split: Path | None, output: Path | None, model: str,
              system: str | None, device: str, threads: int, candidates: int) -> None:
     """Rectangle metric (IoU > 25 %, 30 degrees) and its strict version (50 %, 15 degrees)."""
@@ -230,10 +236,8 @@ def accuracy(data: Path, split: Path | None, output: Path | None, model: str,
         opened = open_dataset(data)
         frames: Dataset = opened
         if split:
-            names = getattr(opened, 'names', None) or [f.name for f in map(
-                opened.__getitem__, range(len(opened)))]
             try:
-                part = Split.from_json(json.loads(split.read_text()), names)
+                part = Split.from_json(json.loads(split.read_text()), opened.names)
             except ValueError as error:
                 raise DataError(f'{split}: {error}') from None
             frames = Subset(opened, part.test)
@@ -256,11 +260,7 @@ def accuracy(data: Path, split: Path | None, output: Path | None, model: str,
 @click.option('--seed', type=click.IntRange(0), default=2024, show_default=True,
               help='Of the scenes; must differ from that of the training data.')
 @click.option('--json', 'output', type=click.Path(path_type=Path), help='Write the result there.')
-@_MODEL
-@_SYSTEM
-@_DEVICE
-@_THREADS
-@_CANDIDATES
+@_model_options
 def lift(scenes: int, seed: int, output: Path | None, model: str, system: str | None, device: str,
          threads: int, candidates: int) -> None:
     """Lift success under strict physics, against the long-axis baseline on the same scenes."""
@@ -298,6 +298,7 @@ def lift(scenes: int, seed: int, output: Path | None, model: str, system: str | 
 def publish(weights: Path, out: Path, results: tuple[Path, ...], data: str, licence: str,
             picture: str) -> None:
     """Put trained weights where others use them, with a model card from measured results."""
+    from .atomic import write_atomically
     from .stn import checkpoint
     from .stn.model_card import model_card, summary
     try:
@@ -309,7 +310,7 @@ def publish(weights: Path, out: Path, results: tuple[Path, ...], data: str, lice
              'metrics': metrics}
     checkpoint.save(out, model, notes)
     card = model_card(out.stem, checkpoint.read_sidecar(out), picture)
-    checkpoint.write_atomically(out.with_suffix('.md'), card.encode())
+    write_atomically(out.with_suffix('.md'), card.encode())
     click.echo(f'{out}, {out.with_suffix(".json")}, {out.with_suffix(".md")}')
 
 
@@ -383,15 +384,6 @@ def _picture_path(stages: Path, index: int, many: bool) -> Path:
     return stages.with_name(f'{stages.stem}_{index:04d}{stages.suffix}') if many else stages
 
 
-def _write_picture(path: Path, picture) -> None:
-    import cv2
-    if path.suffix.lower() not in ('.png', '.jpg', '.jpeg'):
-        raise click.ClickException(f'{path}: pictures are written as .png or .jpg')
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if not cv2.imwrite(str(path), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)):
-        raise click.ClickException(f'{path} cannot be written')
-
-
 @main.command()
 @click.argument('rgb', required=False, type=click.Path(path_type=Path))
 @click.argument('depth', required=False, type=click.Path(path_type=Path))
@@ -404,11 +396,7 @@ def _write_picture(path: Path, picture) -> None:
               help='Draw the four stages; with --list, one numbered picture for each image.')
 @click.option('--minimum-score', type=click.FloatRange(0, 1), default=MINIMUM_SCORE,
               show_default=True, help='Below this score a candidate is no grasp.')
-@_MODEL
-@_SYSTEM
-@_DEVICE
-@_THREADS
-@_CANDIDATES
+@_model_options
 def detect(rgb: Path | None, depth: Path | None, intrinsics: tuple[float, ...] | None,
            list_file: Path | None, as_json: bool, stages: Path | None, minimum_score: float,
            model: str, system: str | None, device: str, threads: int, candidates: int) -> None:
@@ -421,7 +409,7 @@ def detect(rgb: Path | None, depth: Path | None, intrinsics: tuple[float, ...] |
     """
     from .image_files import read_frame
     from .reasons import GraspError
-    from .visualization import draw_stages
+    from .visualization import draw_stages, write_picture
     if rgb is None and list_file is None:
         raise click.UsageError('give an RGB image or --list FILE')
     try:
@@ -450,7 +438,11 @@ def detect(rgb: Path | None, depth: Path | None, intrinsics: tuple[float, ...] |
             _print_record(record)
         if stages and detection is not None and frame is not None:
             path = _picture_path(stages, index, len(jobs) > 1)
-            _write_picture(path, draw_stages(frame.rgb, detection, titles=detector.stage_titles))
+            picture = draw_stages(frame.rgb, detection, titles=detector.stage_titles)
+            try:
+                write_picture(path, picture)
+            except OSError as error:
+                raise click.ClickException(str(error)) from None
             if not as_json:
                 click.echo(f'  stages: {path}')
     if broken:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 import math
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -176,3 +177,12 @@ def _moved(candidate: Candidate, matrix: np.ndarray) -> Candidate:
     x, y = matrix[:, :2] @ candidate.location + matrix[:, 2]
     return replace(candidate, location=(float(x), float(y)),
                    rectangle=candidate.rectangle.transformed(matrix))
+
+
+def write_picture(path: Path, picture: np.ndarray) -> None:
+    """Write (H, W, 3) uint8 RGB as PNG or JPEG, by the name of ``path``; raises OSError."""
+    if path.suffix.lower() not in ('.png', '.jpg', '.jpeg'):
+        raise OSError(f'{path}: pictures are written as .png or .jpg')
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not cv2.imwrite(str(path), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)):
+        raise OSError(f'{path} cannot be written')

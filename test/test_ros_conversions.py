@@ -10,6 +10,7 @@ from ros_fixtures import INTRINSICS, RECTANGLE, SIZE, StubDetector, box_scene
 from sensor_msgs.msg import CameraInfo, Image, RegionOfInterest
 from std_msgs.msg import Header
 
+from grasp_stn_interfaces.srv import DetectGrasp
 from grasp_stn_ros.reasons import GraspError, Reason
 from grasp_stn_ros.rgbd import RgbdFrame
 from grasp_stn_ros.ros import conversions
@@ -205,3 +206,10 @@ def test_stages_survive_the_way_out_and_in():
         np.testing.assert_allclose(new.rectangle.as_array(), old.rectangle.as_array())
         assert new.score == pytest.approx(old.score)
     assert SIZE[0] > back.best.rectangle.x
+
+
+def test_the_service_has_every_reason_by_the_same_name_and_number():
+    kind = type(DetectGrasp.Response)
+    constants = {name: getattr(DetectGrasp.Response, name) for name in dir(kind)
+                 if name.isupper() and not name.startswith('_')}
+    assert constants == {reason.name: int(reason) for reason in Reason}

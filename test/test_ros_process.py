@@ -33,31 +33,30 @@ def wait_for_line(process: subprocess.Popen, text: str) -> str:
     raise AssertionError(f'{text!r} is not in the output:\n{"".join(lines)}')
 
 
-@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM], ids=['SIGINT', 'SIGTERM'])
-def test_signals_end_the_node_cleanly(number):
-    process = start()
+def ended_by(number: int, process: subprocess.Popen, after: str) -> str:
+    """Send a signal after a line with ``after``; the exit has to be clean. Return what follows."""
     try:
-        wait_for_line(process, 'ready: model stub')
+        wait_for_line(process, after)
         process.send_signal(number)
         output, _ = process.communicate(timeout=DEADLINE)
     finally:
         process.kill()
     assert process.returncode == 0, output
+    return output
+
+
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM], ids=['SIGINT', 'SIGTERM'])
+def test_signals_end_the_node_cleanly(number):
+    output = ended_by(number, start(), 'ready: model stub')
     assert output == '', 'a clean exit has nothing to say'
 
 
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM], ids=['SIGINT', 'SIGTERM'])
 def test_signals_end_the_node_while_it_loads_its_model(number):
-    process = start(code=START.replace(
+    loading = start(code=START.replace(
         'lambda values: StubDetector()',
         '(lambda values: (print("loading", flush=True), __import__("time").sleep(600)))'))
-    try:
-        wait_for_line(process, 'loading')
-        process.send_signal(number)
-        output, _ = process.communicate(timeout=DEADLINE)
-    finally:
-        process.kill()
-    assert process.returncode == 0, output
+    output = ended_by(number, loading, 'loading')
     assert 'Traceback' not in output
 
 

@@ -16,7 +16,7 @@ import torch
 
 from grasp_stn_ros.architectures import ARCHITECTURES, build
 from grasp_stn_ros.baselines.regression import Regression, RegressionConfig
-from grasp_stn_ros.baselines.single_stage import SingleStageConfig, SingleStageSTN
+from grasp_stn_ros.baselines.single_stage import SingleStageSTN
 from grasp_stn_ros.baselines.sliding_window import (
     CNNSlidingWindow,
     SAESlidingWindow,
@@ -36,6 +36,7 @@ from grasp_stn_ros.stn import checkpoint, encoding
 from grasp_stn_ros.stn.multi_stage import ModelConfig
 from grasp_stn_ros.stn.network import CERTAIN, StageOutputs
 from grasp_stn_ros.stn.paper import SHIFT_UNIT, PaperConfig, PaperSTN
+from grasp_stn_ros.stn.resnet import PatchConfig
 from grasp_stn_ros.training import targets
 from grasp_stn_ros.training.losses import LossSettings
 from grasp_stn_ros.training.schedule import (
@@ -209,7 +210,7 @@ def test_every_row_of_the_table_can_be_built_and_trained():
         assert TRAINABLE[name].network is ARCHITECTURES[name]
         assert isinstance(TRAINABLE[name].settings.augmentation, FixedView)
     assert PaperConfig().candidates == 4 and RegressionConfig().candidates == 1
-    assert SingleStageConfig().candidates == 4
+    assert PatchConfig().candidates == 4
 
 
 @pytest.mark.parametrize('name', ARCHITECTURES)
@@ -260,6 +261,15 @@ def test_detect_with_each_system(name, tmp_path, monkeypatch):
     assert cv2.imread(str(tmp_path / 'stages.png')).shape == (360, 5 * 360, 3)
     both = CliRunner().invoke(main, ['detect', *arguments, '--system', name, '--model', 'x'])
     assert both.exit_code != 0 and 'not both' in both.output
+
+
+def test_a_system_without_weights_says_how_to_get_them(monkeypatch):
+    def nowhere(name):
+        raise checkpoint.CheckpointError(name)
+
+    monkeypatch.setattr('grasp_stn_ros.detector.find_weights', nowhere)
+    result = CliRunner().invoke(main, ['detect', 'x.png', '--system', 'regression'])
+    assert result.exit_code != 0 and 'grasp_stn train --system regression' in result.output
 
 
 # ---------------------------------------------------------------- training
@@ -539,7 +549,7 @@ def test_regression_is_a_resnet_of_32_layers():
 
 
 def test_single_stage_has_five_parameters_for_each_candidate():
-    model = SingleStageSTN(SingleStageConfig(**TINY['single_stage_stn'])).eval()
+    model = SingleStageSTN(PatchConfig(**TINY['single_stage_stn'])).eval()
     outputs = model(torch.randn(2, 7, 128, 128))
     assert outputs.rectangles.shape == (2, 4, 5) and outputs.score_logits.shape == (2, 4, 2)
     assert model(torch.randn(2, 7, 128, 128), 2).rectangles.shape == (2, 2, 5)

@@ -15,19 +15,15 @@ import torch
 from torch import Tensor
 
 from ..stn.encoding import decode_rectangles
-from ..stn.network import CERTAIN, GraspNetwork, NetworkConfig, StageOutputs
-from ..stn.resnet import image_resnet
+from ..stn.network import CERTAIN, GraspNetwork, StageOutputs
+from ..stn.resnet import ImageConfig, image_resnet
 
 
 @dataclass(frozen=True)
-class RegressionConfig(NetworkConfig):
+class RegressionConfig(ImageConfig):
     """Configuration of :class:`Regression`, which has one candidate."""
 
     candidates: int = 1
-    width: float = 1.0
-    blocks: tuple[int, ...] = (5, 5, 5)
-    grid: int = 10
-    dropout: float = 0.0
 
 
 class Regression(GraspNetwork):

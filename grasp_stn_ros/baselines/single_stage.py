@@ -11,42 +11,28 @@ slots without a label are zero.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from ..stn.encoding import decode_rectangles
-from ..stn.network import CERTAIN, GraspNetwork, NetworkConfig, StageOutputs, one_logit
+from ..stn.network import CERTAIN, GraspNetwork, StageOutputs, one_logit
 from ..stn.paper import classify
-from ..stn.resnet import image_resnet, patch_resnet
-
-
-@dataclass(frozen=True)
-class SingleStageConfig(NetworkConfig):
-    """Configuration of :class:`SingleStageSTN`; the number of candidates is fixed."""
-
-    width: float = 1.0
-    blocks: tuple[int, ...] = (5, 5, 5)
-    patch_blocks: tuple[int, ...] = (1, 1, 1)
-    grid: int = 10
-    margin: tuple[float, float] = (12.0, 12.0)   # pixels around a rectangle for the classifier
-    patch: int = 48                              # samples
-    dropout: float = 0.0
+from ..stn.resnet import PatchConfig, image_resnet, patch_resnet
 
 
 class SingleStageSTN(GraspNetwork):
     """K grasps at once, then the classifier and max."""
 
     ARCHITECTURE = 'single_stage_stn'
-    CONFIG = SingleStageConfig
+    CONFIG = PatchConfig
     TITLES = ('STN: locations', 'STN: angles', 'STN: rectangles', 'classifier: scores')
-    config: SingleStageConfig
+    config: PatchConfig
 
-    def __init__(self, config: SingleStageConfig | None = None):
+    def __init__(self, config: PatchConfig | None = None):
         """Build an untrained network."""
         super().__init__()
-        self.config = config = config or SingleStageConfig()
+        self.config = config = config or PatchConfig()
         self.localization = image_resnet(config.channels, 6 * config.candidates, config.width,
                                          config.blocks, config.grid, config.dropout)
         self.classifier = patch_resnet(config.channels, 1, config.width, config.patch_blocks,

@@ -57,7 +57,7 @@ import numpy as np
 from ..preprocessing import INPUT_SIZE, View
 from ..rectangle import GraspRectangle
 from ..rgbd import CameraIntrinsics, clean_depth
-from .files import checked_depth, checked_frame, checked_rgb, keep_readable
+from .files import checked_depth, checked_frame, checked_rgb, list_entries
 from .sample import DataError, LabelledFrame
 
 # Of all images in the public set; results on fewer have to say so.
@@ -230,26 +230,14 @@ class CornellDataset:
                  limit: int | None = None):
         """List the images; raises :class:`DataError` where there is none."""
         self.root = Path(root)
-        self.problems: list[str] = []
         stems = sorted({p.with_name(f'pcd{m.group(1)}') for p in self.root.glob('*/pcd*')
                         if (m := _NAME.fullmatch(p.name))}, key=lambda p: p.name)
         if not stems:
             raise DataError(f'{self.root} is no Cornell data set: no NN/pcdNNNNr.png or .jpg')
         self._objects = _read_objects(self.root)
         self._cache: dict[int, LabelledFrame] | None = {} if cache else None
-        self._entries: list[_Entry] = []
-        for stem in stems:
-            try:
-                self._entries.append(_entry(stem))
-            except DataError as error:
-                if strict:
-                    raise
-                self.problems.append(str(error))
-        if not strict:
-            self._entries, broken = keep_readable(self._entries, self._read)
-            self.problems += broken
-            if not self._entries:
-                raise DataError(f'no image of {self.root} can be used: {self.problems[0]}')
+        self._entries, self.problems = list_entries(
+            stems, _entry, self._read, strict, f'no image of {self.root} can be used')
         self._entries = self._entries[:limit]
         self.nan_rectangles = sum(e.skipped for e in self._entries)
 

@@ -13,6 +13,7 @@ from ..reasons import GraspError
 from ..rgbd import CameraIntrinsics, RgbdFrame
 from .sample import DataError
 
+_S = TypeVar('_S')
 _T = TypeVar('_T')
 
 # The decoders fill what is missing of a cut file with grey and say nothing.
@@ -46,18 +47,28 @@ def checked_frame(name: str, rgb: np.ndarray, depth: np.ndarray | None,
         raise DataError(f'{name}: {error}') from None
 
 
-def keep_readable(entries: Iterable[_T], read: Callable[[_T], object]) \
-        -> tuple[list[_T], list[str]]:
-    """Try to read every entry -> those that can be read, and what is wrong with the others."""
-    kept, problems = [], []
-    for entry in entries:
+def list_entries(sources: Iterable[_S], parse: Callable[[_S], _T], read: Callable[[_T], object],
+                 strict: bool, nothing_left: str) -> tuple[list[_T], list[str]]:
+    """
+    Turn ``sources`` into the entries of a data set -> entries, and what is wrong with the others.
+
+    ``strict`` lets the first :class:`DataError` of ``parse`` pass and reads nothing. Otherwise
+    every entry is read once; where none is left, a DataError says ``nothing_left`` and why.
+    """
+    if strict:
+        return [parse(source) for source in sources], []
+    entries, problems = [], []
+    for source in sources:
         try:
+            entry = parse(source)
             read(entry)
         except DataError as error:
             problems.append(str(error))
         else:
-            kept.append(entry)
-    return kept, problems
+            entries.append(entry)
+    if not entries:
+        raise DataError(f'{nothing_left}: {problems[0]}')
+    return entries, problems
 
 
 def _check_end(path: Path) -> None:

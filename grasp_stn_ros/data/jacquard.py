@@ -29,7 +29,7 @@ import cv2
 import numpy as np
 
 from ..rectangle import GraspRectangle
-from .files import checked_depth, checked_frame, checked_rgb, keep_readable
+from .files import checked_depth, checked_frame, checked_rgb, list_entries
 from .sample import DataError, LabelledFrame
 
 _GRASPS = '_grasps.txt'
@@ -68,6 +68,10 @@ class _Entry:
         return self.stem.with_name(self.stem.name + end)
 
 
+def _entry(path: Path) -> _Entry:
+    return _Entry(path.with_name(path.name[:-len(_GRASPS)]), read_grasps(path))
+
+
 class JacquardDataset:
     """
     Jacquard views sorted by object and name; see the module for layout and conventions.
@@ -84,24 +88,12 @@ class JacquardDataset:
         if depth is not None and depth not in DEPTHS:
             raise ValueError(f'depth is {depth!r}; choose stereo, perfect or None')
         self.root, self._depth = Path(root), depth
-        self.problems: list[str] = []
         paths = sorted(self.root.rglob('*' + _GRASPS), key=lambda p: (p.parent.name, p.name))
         if not paths:
             raise DataError(f'{self.root} is no Jacquard data set: no OBJECT/*_grasps.txt')
-        self._entries: list[_Entry] = []
-        for path in paths[:limit] if strict else paths:
-            try:
-                stem = path.with_name(path.name[:-len(_GRASPS)])
-                self._entries.append(_Entry(stem, read_grasps(path)))
-            except DataError as error:
-                if strict:
-                    raise
-                self.problems.append(str(error))
-        if not strict:
-            self._entries, broken = keep_readable(self._entries, self._read)
-            self.problems += broken
-            if not self._entries:
-                raise DataError(f'no view of {self.root} can be used: {self.problems[0]}')
+        self._entries, self.problems = list_entries(
+            paths[:limit] if strict else paths, _entry, self._read, strict,
+            f'no view of {self.root} can be used')
         self._entries = self._entries[:limit]
 
     def __len__(self) -> int:

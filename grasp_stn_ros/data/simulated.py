@@ -66,6 +66,11 @@ class SimulatedDataset:
         return LabelledFrame(labels['name'], frame, labels['rectangles'], labels['success'],
                              labels['objects'])
 
+    @property
+    def names(self) -> list[str]:
+        """Numbers of the scenes, such as 000123."""
+        return [entry.stem for entry in self._entries]
+
     def index_of(self, index: int) -> int:
         """Return the scene index in the data set (with its seed it names the scene)."""
         return int(self._entries[index].stem)

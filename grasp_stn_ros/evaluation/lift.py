@@ -8,7 +8,6 @@ a pose and the same draw of friction.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -84,14 +83,3 @@ def summarize(rows: list[dict[str, Any]]) -> dict[str, Any]:
             'baseline': baseline / n, 'baseline_interval': wilson_interval(baseline, n),
             'gain': (lifted - baseline) / n,
             'families': {k: {'lifted': v[0], 'n': v[1]} for k, v in sorted(families.items())}}
-
-
-def evaluate_lift(detector: GraspDetector, scenes: int, seed: int,
-                  tick: Callable[[dict[str, Any]], None] = lambda row: None) -> dict[str, Any]:
-    """Run ``scenes`` scenes of ``seed``; ``tick`` is called with each row as it is done."""
-    rows = []
-    for index in range(scenes):
-        rows.append(run_scene(detector, seed, index))
-        tick(rows[-1])
-    return {**summarize(rows), 'seed': seed, 'model': detector.model_name,
-            'candidates': detector.candidates, 'rows': rows}

@@ -13,6 +13,8 @@ from typing import Any
 
 import torch
 
+from ..atomic import write_atomically
+
 
 def _cpu_name() -> str:
     try:
@@ -25,12 +27,17 @@ def _cpu_name() -> str:
 
 
 def _commit() -> str | None:
-    """Return the commit of the source tree, with '+' if it has local changes; None outside git."""
+    """
+    Return the commit of the source tree, with '+' if it has local changes; None outside git.
+
+    Results that are written anew are no change of what is measured.
+    """
     root = Path(__file__).resolve().parents[2]
     try:
         commit = subprocess.run(['git', 'rev-parse', '--short=12', 'HEAD'], cwd=root, check=True,
                                 capture_output=True, text=True, timeout=10).stdout.strip()
-        changed = subprocess.run(['git', 'status', '--porcelain', '--untracked-files=no'],
+        changed = subprocess.run(['git', 'status', '--porcelain', '--untracked-files=no',
+                                  '--', '.', ':!results'],
                                  cwd=root, check=True, capture_output=True, text=True,
                                  timeout=10).stdout.strip()
     except (OSError, subprocess.SubprocessError):
@@ -52,9 +59,7 @@ def write_json(path: str | Path, content: dict[str, Any]) -> None:
     """Write a result with its provenance, atomically, into a folder that may not exist yet."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + '.tmp')
-    temporary.write_text(json.dumps({**provenance(), **content}, indent=2) + '\n')
-    os.replace(temporary, path)
+    write_atomically(path, (json.dumps({**provenance(), **content}, indent=2) + '\n').encode())
 
 
 def wilson_interval(successes: int, n: int, z: float = 1.96) -> tuple[float, float]:

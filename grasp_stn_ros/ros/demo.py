@@ -188,17 +188,14 @@ def execute(scene: TableScene, response, rng: np.random.Generator, gui: bool) ->
 
 def write_picture(path: Path, rgb: np.ndarray, stages) -> None:
     """Draw the stages of one scene into ``path`` (PNG)."""
-    import cv2
-
     from .. import visualization
+    from ..preprocessing import View
     from . import conversions
     height, width = rgb.shape[:2]
-    side = min(width, height)
+    # The message does not say what the network saw; the demo asks for no region.
     detection = replace(conversions.detection_from_message(stages),
-                        region=((width - side) / 2, (height - side) / 2, side, side))
-    picture = visualization.draw_stages(rgb, detection)
-    if not cv2.imwrite(str(path), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)):
-        raise DemoError(f'cannot write {path}')
+                        region=View.square((width, height)).region)
+    visualization.write_picture(path, visualization.draw_stages(rgb, detection))
 
 
 def summary(rows: list[Row]) -> Table:

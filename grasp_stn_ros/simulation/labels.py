@@ -17,13 +17,13 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 import json
 import math
-import os
 from pathlib import Path
 
 import cv2
 import numpy as np
 from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn
 
+from ..atomic import write_atomically
 from ..data.simulated import DEPTH_UNIT, encode_depth
 from ..detection import Grasp
 from ..grasp_pose import MIDDLE, Gripper, grasp_axes, grasp_to_rectangle
@@ -268,12 +268,6 @@ def dataset_settings(seed: int, candidates: int = CANDIDATES) -> dict:
     }
 
 
-def _write(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
-    temporary.write_bytes(content)
-    os.replace(temporary, path)
-
-
 def _png(image: np.ndarray) -> bytes:
     return cv2.imencode('.png', image, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1].tobytes()
 
@@ -303,11 +297,12 @@ def write_scene(out: Path, seed: int, index: int, candidates: int = CANDIDATES) 
                         for thing in scene.objects],
             'grasps': grasps}
         stem = f'{index:06d}'
-        _write(out / f'{stem}_rgb.png', _png(scene.frame.rgb[..., ::-1]))
-        _write(out / f'{stem}_depth.png', _png(encode_depth(scene.frame.depth)))
-        _write(out / f'{stem}_mask.png', _png(mask))
+        write_atomically(out / f'{stem}_rgb.png', _png(scene.frame.rgb[..., ::-1]), sync=False)
+        write_atomically(out / f'{stem}_depth.png', _png(encode_depth(scene.frame.depth)),
+                         sync=False)
+        write_atomically(out / f'{stem}_mask.png', _png(mask), sync=False)
         # Last: its presence says that the scene is complete.
-        _write(out / f'{stem}.json', json.dumps(content).encode())
+        write_atomically(out / f'{stem}.json', json.dumps(content).encode(), sync=False)
         return content
     finally:
         scene.close()
@@ -323,7 +318,7 @@ def prepare_folder(out: Path, seed: int, candidates: int = CANDIDATES) -> None:
             raise ValueError(f'{out} holds a data set with other settings (see dataset.json '
                              'there); choose another folder')
     else:
-        _write(path, (json.dumps(settings, indent=1) + '\n').encode())
+        write_atomically(path, (json.dumps(settings, indent=1) + '\n').encode(), sync=False)
 
 
 def generate_dataset(out: str | Path, scenes: int, seed: int, shard: tuple[int, int] = (0, 1),

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ import torch
 
 from .. import preprocessing
 from ..architectures import ARCHITECTURES, build
+from ..atomic import write_atomically
 from .network import GraspNetwork
 
 FORMAT = 'grasp_stn_ros/1'
@@ -28,16 +28,6 @@ FORMAT = 'grasp_stn_ros/1'
 
 class CheckpointError(ValueError):
     """Weights that cannot be used; the message says why and what to do."""
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file that is either complete or not there, also after a crash."""
-    temporary = path.with_name(path.name + '.tmp')
-    with open(temporary, 'wb') as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
 
 
 def save(path: str | Path, model: GraspNetwork, notes: dict[str, Any] | None = None) -> None:

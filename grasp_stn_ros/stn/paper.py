@@ -33,25 +33,18 @@ from torch import Tensor
 
 from . import transformer
 from .encoding import decode_angles, decode_locations, decode_sizes, encode_sizes
-from .network import CERTAIN, GraspNetwork, NetworkConfig, StageOutputs, one_logit
-from .resnet import image_resnet, patch_resnet
+from .network import CERTAIN, GraspNetwork, StageOutputs, one_logit
+from .resnet import PatchConfig, image_resnet, patch_resnet
 
 # Scale in pixels of the shift that STN_scale,crop predicts.
 SHIFT_UNIT = 10.0
 
 
 @dataclass(frozen=True)
-class PaperConfig(NetworkConfig):
+class PaperConfig(PatchConfig):
     """Configuration of :class:`PaperSTN`; its number of candidates is fixed when it is trained."""
 
-    width: float = 1.0
-    blocks: tuple[int, ...] = (5, 5, 5)          # of the localization network of STN_crop
-    patch_blocks: tuple[int, ...] = (1, 1, 1)    # of those that see patches
-    grid: int = 10
     context: float = 48.0                        # half extent in pixels of stages 2 and 3
-    margin: tuple[float, float] = (12.0, 12.0)   # pixels around a rectangle for the classifier
-    patch: int = 48                              # samples
-    dropout: float = 0.0
 
 
 class PaperSTN(GraspNetwork):

@@ -7,11 +7,33 @@ linear layer, so ``blocks`` (5, 5, 5) is a ResNet-32.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 import torch.nn.functional as F
 
 from .backbone import ConvBlock, ResidualBlock
+from .network import NetworkConfig
+
+
+@dataclass(frozen=True)
+class ImageConfig(NetworkConfig):
+    """Configuration of a network that sees the whole image with :func:`image_resnet`."""
+
+    width: float = 1.0                           # factor of all channels
+    blocks: tuple[int, ...] = (5, 5, 5)
+    grid: int = 10
+    dropout: float = 0.0
+
+
+@dataclass(frozen=True)
+class PatchConfig(ImageConfig):
+    """The same with :func:`patch_resnet` behind it; the number of candidates is fixed."""
+
+    patch_blocks: tuple[int, ...] = (1, 1, 1)
+    margin: tuple[float, float] = (12.0, 12.0)   # pixels around a rectangle for the classifier
+    patch: int = 48                              # samples
 
 
 class StridedResidualBlock(nn.Module):

@@ -76,24 +76,20 @@ class STNCrop(nn.Module):
         rows = torch.arange(height, device=maps.device)[:, None]
         columns = torch.arange(width, device=maps.device)[None, :]
         free = logits.detach().clone()
-        chosen = []
+        chosen, strengths = [], []
         for _ in range(count):
-            best = free.flatten(1).argmax(dim=1)
+            strength, best = free.flatten(1).max(dim=1)
             chosen.append(best)
+            strengths.append(strength)
             row = torch.div(best, width, rounding_mode='floor')[:, None, None]
             column = (best % width)[:, None, None]
             near = ((rows - row).abs() <= reach) & ((columns - column).abs() <= reach)
             free = free.masked_fill(near, -1e4)
         index = torch.stack(chosen, dim=1)                                    # (B, K)
-        values = logits.flatten(1).gather(1, index)
-        # A cell chosen twice means that nothing was free any more.
-        taken = torch.stack([(index[:, :k] == index[:, k:k + 1]).any(dim=1)
-                             for k in range(count)], dim=1)
-        values = torch.where(taken, torch.full_like(values, -1e4), values)
         offsets = maps[:, 1:].flatten(2).gather(2, index[:, None].expand(-1, 2, -1))
         cells = torch.stack([index % width, torch.div(index, width, rounding_mode='floor')], 1)
         locations = cells_to_pixels(cells + offsets.clamp(-1.5, 1.5))
-        return locations.transpose(1, 2), values
+        return locations.transpose(1, 2), torch.stack(strengths, dim=1)
 
 
 def cells_to_pixels(cells: Tensor) -> Tensor:

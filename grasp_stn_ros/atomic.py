@@ -1,0 +1,22 @@
+"""Files that are either complete or not there."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def write_atomically(path: Path, content: bytes, sync: bool = True) -> None:
+    """
+    Write ``content`` to ``path`` under another name first, then rename it.
+
+    With ``sync`` the file also survives a loss of power, which takes milliseconds: not for
+    thousands of files that can be made again. Processes may write the same file at once.
+    """
+    temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
+    with open(temporary, 'wb') as file:
+        file.write(content)
+        if sync:
+            file.flush()
+            os.fsync(file.fileno())
+    os.replace(temporary, path)
