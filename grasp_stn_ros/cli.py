@@ -1,4 +1,4 @@
-"""The command line: ``grasp_stn simulate | train | evaluate | detect``."""
+"""The command line: ``grasp_stn simulate | train | evaluate | table | publish | detect``."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rich.table import Table
 
 from . import __version__
 from .detection import MINIMUM_SCORE
-from .names import SYSTEMS
+from .names import SYSTEMS, TABLES, table_weights
 
 if TYPE_CHECKING:
     from .detection import Detection
@@ -84,25 +84,26 @@ def simulate(scenes: int, seed: int, out: Path, shard: tuple[int, int],
 @click.option('--split-seed', type=click.IntRange(0), default=0, show_default=True)
 @click.option('--out', type=click.Path(path_type=Path), required=True,
               help='Folder for weights, log and state; an interrupted training goes on there.')
-@click.option('--images', type=click.IntRange(1), default=24_000, show_default=True,
-              help='Images seen in total, with repetition.')
-@click.option('--batch', type=click.IntRange(1), default=12, show_default=True,
-              help='Over all processes, under torchrun.')
+@click.option('--images', type=click.IntRange(1),
+              help="Images seen in total, with repetition. Default: the system's.")
+@click.option('--batch', type=click.IntRange(1),
+              help="Over all processes, under torchrun. Default: the system's.")
 @click.option('--learning-rate', type=float, help="Default: the system's.")
 @click.option('--seed', type=click.IntRange(0), default=0, show_default=True)
-@click.option('--measure-every', type=click.IntRange(0), default=0, show_default=True,
-              help='Images between validations; 0 = after every phase only.')
-@click.option('--choose', default='', metavar='FIGURE',
-              help='Keep the weights that are best in this figure of the validation, such as '
-                   'plain; default is the last.')
+@click.option('--measure-every', type=click.IntRange(0),
+              help="Images between validations; 0 = after every phase only. Default: the "
+                   "system's.")
+@click.option('--choose', metavar='FIGURE',
+              help="Keep the weights that are best in this figure of the validation, such as "
+                   "plain; '' keeps the last. Default: the system's.")
 @click.option('--threads', type=click.IntRange(1), default=1, show_default=True,
               help='Of the network; one more thread prepares the images.')
 @click.option('--device', default='cpu', show_default=True)
 @click.option('--limit', type=click.IntRange(1), help='Use the first images of the data only.')
 def train(system_name: str, data: tuple[Path, ...], validation: Path | None, fold: int | None,
-          object_wise: bool, split_seed: int, out: Path, images: int, batch: int,
-          learning_rate: float | None, seed: int, measure_every: int, choose: str, threads: int,
-          device: str, limit: int | None) -> None:
+          object_wise: bool, split_seed: int, out: Path, images: int | None, batch: int | None,
+          learning_rate: float | None, seed: int, measure_every: int | None, choose: str | None,
+          threads: int, device: str, limit: int | None) -> None:
     """
     Train a system: stage by stage on ground truth, then end to end from the last block backwards.
 
@@ -110,12 +111,11 @@ def train(system_name: str, data: tuple[Path, ...], validation: Path | None, fol
     """
     from .data.open import open_dataset
     from .data.sample import DataError, Dataset
-    from .detector import GraspDetector
-    from .evaluation.accuracy import judge, summarize
     from .training import distributed
     from .training.curves import plot_curves
     from .training.systems import TRAINABLE
     from .training.trainer import Trainer, TrainingError
+    from .training.validation import validator
     if fold is not None and validation is not None:
         raise click.UsageError('give --fold or --validation, not both')
     distributed.start()
@@ -125,18 +125,15 @@ def train(system_name: str, data: tuple[Path, ...], validation: Path | None, fol
         if fold is not None:
             frames, judged = _fold(frames, fold, object_wise, split_seed, out)
         system = TRAINABLE[system_name]
-        changes: dict[str, Any] = {'images': images, 'batch': batch, 'seed': seed,
-                                   'measure_every': measure_every, 'choose': choose}
-        if learning_rate is not None:
-            changes['learning_rate'] = learning_rate
+        changes: dict[str, Any] = {'seed': seed}
+        given = {'images': images, 'batch': batch, 'learning_rate': learning_rate,
+                 'measure_every': measure_every,
+                 'choose': '' if choose is None and judged is None else choose}
+        changes.update({k: v for k, v in given.items() if v is not None})
         settings = system.settings_for(frames, **changes)
-
-        def validate(model) -> dict[str, float]:
-            assert judged is not None
-            return summarize(judge(GraspDetector(model, device=device), judged))
-
-        trainer = Trainer(frames, out, settings, validate=validate if judged else None,
-                          device=device, threads=threads, system=system)
+        trainer = Trainer(frames, out, settings, device=device, threads=threads, system=system,
+                          validate=validator(system, settings, judged, device) if judged
+                          else None)
         if trainer.resume():
             click.echo(f'going on at step {trainer.step} of {trainer.steps}')
         trainer.run()
@@ -178,8 +175,9 @@ def _model_options(command):
                          help='A .safetensors file; default is the one that comes with the '
                               'package.'),
             click.option('--system', type=click.Choice(SYSTEMS),
-                         help='Instead of --model: the weights of this row of Table I, '
-                              'models/table_NAME.safetensors.'),
+                         help='Instead of --model: this row of Table I.'),
+            click.option('--trained-on', type=click.Choice(TABLES), default=TABLES[0],
+                         show_default=True, help='Which weights of --system.'),
             click.option('--device', default='auto', show_default=True,
                          help='auto, cpu, cuda or cuda:N'),
             click.option('--threads', type=click.IntRange(0), default=0, show_default=True,
@@ -192,7 +190,7 @@ def _model_options(command):
 
 
 def _detector(model: str, device: str, threads: int, candidates: int = 0,
-              system: str | None = None) -> GraspDetector:
+              system: str | None = None, trained_on: str = TABLES[0]) -> GraspDetector:
     from .detector import GraspDetector, find_weights
     from .stn.checkpoint import CheckpointError
     if system and model != 'default':
@@ -201,11 +199,12 @@ def _detector(model: str, device: str, threads: int, candidates: int = 0,
         if system:
             # Not the shipped multi-stage network, but the one in the paper's own setting.
             try:
-                model = str(find_weights(f'table_{system}.safetensors'))
+                model = str(find_weights(table_weights(trained_on, system)))
             except CheckpointError:
                 raise click.ClickException(
-                    f'there are no weights of {system}; make some with: grasp_stn train --system '
-                    f'{system}, and name them with --model') from None
+                    f'there are no weights of {system} trained on {trained_on} images; make some '
+                    f'with: grasp_stn train --system {system}, and name them with --model'
+                    ) from None
         return GraspDetector(model, device=device, threads=threads, candidates=candidates)
     except (CheckpointError, ValueError) as error:
         raise click.ClickException(str(error)) from None
@@ -224,14 +223,15 @@ def evaluate() -> None:
 @click.option('--json', 'output', type=click.Path(path_type=Path), help='Write the result there.')
 @_model_options
 def accuracy(data: Path, split: Path | None, output: Path | None, model: str,
-             system: str | None, device: str, threads: int, candidates: int) -> None:
+             system: str | None, trained_on: str, device: str, threads: int,
+             candidates: int) -> None:
     """Rectangle metric (IoU > 25 %, 30 degrees) and its strict version (50 %, 15 degrees)."""
     from .data.open import open_dataset
     from .data.sample import DataError, Dataset
     from .data.splits import Split, Subset
     from .evaluation.accuracy import judge, summarize
     from .evaluation.report import write_json
-    detector = _detector(model, device, threads, candidates, system)
+    detector = _detector(model, device, threads, candidates, system, trained_on)
     try:
         opened = open_dataset(data)
         frames: Dataset = opened
@@ -261,14 +261,14 @@ def accuracy(data: Path, split: Path | None, output: Path | None, model: str,
               help='Of the scenes; must differ from that of the training data.')
 @click.option('--json', 'output', type=click.Path(path_type=Path), help='Write the result there.')
 @_model_options
-def lift(scenes: int, seed: int, output: Path | None, model: str, system: str | None, device: str,
-         threads: int, candidates: int) -> None:
+def lift(scenes: int, seed: int, output: Path | None, model: str, system: str | None,
+         trained_on: str, device: str, threads: int, candidates: int) -> None:
     """Lift success under strict physics, against the long-axis baseline on the same scenes."""
     from rich.progress import track
 
     from .evaluation import lift as lifting
     from .evaluation.report import write_json
-    detector = _detector(model, device, threads, candidates, system)
+    detector = _detector(model, device, threads, candidates, system, trained_on)
     rows = [lifting.run_scene(detector, seed, index)
             for index in track(range(scenes), 'scenes', disable=not sys.stderr.isatty())]
     result = lifting.summarize(rows)
@@ -283,6 +283,95 @@ def lift(scenes: int, seed: int, output: Path | None, model: str, system: str | 
     if output:
         write_json(output, {**result, 'model': detector.model_name, 'seed': seed,
                             'split': 'unseen procedural objects', 'rows': rows})
+
+
+@main.command()
+@click.option('--cornell', type=click.Path(exists=True, path_type=Path), metavar='DIR',
+              help='Make results/table_cornell.json from these images, split 4:1.')
+@click.option('--folds', is_flag=True,
+              help='Also train and test the multi-stage STN in all five folds of --cornell.')
+@click.option('--object-wise', is_flag=True, help='Split --cornell without common objects.')
+@click.option('--train', 'learned', type=click.Path(exists=True, path_type=Path), multiple=True,
+              metavar='DIR', help='Simulated training images; with --validation and --test, make '
+                                  'results/table_simulated.json. May be repeated.')
+@click.option('--validation', type=click.Path(exists=True, path_type=Path), metavar='DIR',
+              help='Simulated images with another seed, to watch the trainings on.')
+@click.option('--test', 'tested', type=click.Path(exists=True, path_type=Path), metavar='DIR',
+              help='Simulated images with a third seed.')
+@click.option('--test-images', type=click.IntRange(1), default=300, show_default=True,
+              help='Of --test, the first ones with a graspable label.')
+@click.option('--runs', type=click.Path(path_type=Path), default='runs', show_default=True,
+              help='Folder of trainings, answers and pictures; an interrupted table goes on '
+                   'there.')
+@click.option('--results', type=click.Path(path_type=Path), default='results',
+              show_default=True, help='Folder for the tables.')
+@click.option('--system', 'systems', type=click.Choice(SYSTEMS), multiple=True,
+              help='Only this one; may be repeated. Default: all five.')
+@click.option('--retrain', is_flag=True,
+              help='Do not use the weights that come with the package.')
+@click.option('--images', type=click.IntRange(1),
+              help="Seen in each training. Default: the system's.")
+@click.option('--seed', type=click.IntRange(0), default=0, show_default=True,
+              help='Of the trainings.')
+@click.option('--split-seed', type=click.IntRange(0), default=0, show_default=True,
+              help='Of the split of --cornell.')
+@click.option('--rounds', type=click.IntRange(1), default=10, show_default=True,
+              help='Images that all systems are timed on, one after the other.')
+@click.option('--only-train', is_flag=True, help='Train what is missing, and stop.')
+@click.option('--threads', type=click.IntRange(1), default=2, show_default=True)
+@click.option('--device', default='cpu', show_default=True)
+def table(cornell: Path | None, folds: bool, object_wise: bool, learned: tuple[Path, ...],
+          validation: Path | None, tested: Path | None, test_images: int, runs: Path,
+          results: Path, systems: tuple[str, ...], retrain: bool, images: int | None, seed: int,
+          split_seed: int, rounds: int, only_train: bool, threads: int, device: str) -> None:
+    """
+    Make Table I of the paper: five systems on the same images, on this machine.
+
+    Trains what is missing, asks every system about every test image, tries the grasps out where
+    the images are simulated, times all in turns, and writes JSON, Markdown and a picture. An
+    interrupted run goes on where it stopped.
+    """
+    from rich.progress import track
+
+    from .data.sample import DataError
+    from .evaluation import table as tables
+    from .evaluation import table_run
+    from .training.trainer import TrainingError
+    if cornell is None and not learned:
+        raise click.UsageError('give --cornell DIR, or --train DIR --validation DIR --test DIR, '
+                               'or all of them')
+    if learned and not (validation and tested):
+        raise click.UsageError('--train needs --validation and --test')
+    if folds and cornell is None:
+        raise click.UsageError('--folds needs --cornell')
+    quiet = not sys.stderr.isatty()
+    run = table_run.TableRun(
+        runs, results, images or 0, seed, threads, device, retrain,
+        tuple(s for s in SYSTEMS if not systems or s in systems), rounds, click.echo,
+        lambda items, what: track(items, what, disable=quiet))
+    try:
+        made = []
+        if cornell is not None:
+            parts = [tables.cornell(cornell, fold, split_seed, object_wise)
+                     for fold in range(5 if folds else 1)]
+            made.append((parts[0], parts))
+        if learned:
+            assert validation is not None and tested is not None
+            made.append((tables.simulated(learned, validation, tested, test_images), []))
+        for data, parts in made:
+            if only_train:
+                for system in run.systems:
+                    for part in (parts if system == 'multi_stage_stn' and folds else [data]):
+                        table_run.weights(run, part, system)
+                continue
+            result = table_run.measure(run, data)
+            if folds and parts:
+                result['folds'] = table_run.folds(run, parts)
+            path, written = table_run.write(run, result)
+            click.echo(written.read_text())
+            click.echo(f'{path}, {written}, {runs / f"table_{data.name}.png"}')
+    except (DataError, TrainingError, ValueError) as error:
+        raise click.ClickException(str(error)) from None
 
 
 @main.command()
@@ -399,7 +488,8 @@ def _picture_path(stages: Path, index: int, many: bool) -> Path:
 @_model_options
 def detect(rgb: Path | None, depth: Path | None, intrinsics: tuple[float, ...] | None,
            list_file: Path | None, as_json: bool, stages: Path | None, minimum_score: float,
-           model: str, system: str | None, device: str, threads: int, candidates: int) -> None:
+           model: str, system: str | None, trained_on: str, device: str, threads: int,
+           candidates: int) -> None:
     """
     Find the best grasp in image files.
 
@@ -416,7 +506,7 @@ def detect(rgb: Path | None, depth: Path | None, intrinsics: tuple[float, ...] |
         jobs = list(_jobs(rgb, depth, intrinsics, list_file))
     except GraspError as error:
         raise click.ClickException(str(error)) from None
-    detector = _detector(model, device, threads, candidates, system)
+    detector = _detector(model, device, threads, candidates, system, trained_on)
     detector.warm_up()
     broken = 0
     for index, job in enumerate(jobs):

@@ -3,3 +3,10 @@
 # The rows of Table I, in its order.
 SYSTEMS = ('sae_sliding_window', 'cnn_sliding_window', 'regression', 'single_stage_stn',
            'multi_stage_stn')
+# What they were trained on.
+TABLES = ('simulated', 'cornell')
+
+
+def table_weights(table: str, system: str) -> str:
+    """File name in models/ of the weights of a row of a table."""
+    return f'table_{table}_{system}.safetensors'

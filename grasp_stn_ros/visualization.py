@@ -44,7 +44,7 @@ def draw_rectangle(image: np.ndarray, rectangle: GraspRectangle, colour: tuple[i
         _line(image, corners[i], corners[(i + 1) % 4], colour, thickness + 2 * (i % 2))
 
 
-def _text(image: np.ndarray, text: str, at: tuple[float, float], colour: tuple[int, int, int],
+def write_text(image: np.ndarray, text: str, at: tuple[float, float], colour: tuple[int, int, int],
           size: float = 0.45) -> None:
     """Write text on a dark plate, readable on any background, kept inside the image."""
     (width, height), below = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, size, 1)
@@ -61,7 +61,7 @@ def _draw_location(image: np.ndarray, candidate: Candidate) -> None:
     colour = score_colour(candidate.location_score)
     cv2.circle(image, centre, 7 * 2 ** _SHIFT, _BLACK, 3, cv2.LINE_AA, _SHIFT)
     cv2.circle(image, centre, 7 * 2 ** _SHIFT, colour, 2, cv2.LINE_AA, _SHIFT)
-    _text(image, f'{candidate.location_score:.2f}',
+    write_text(image, f'{candidate.location_score:.2f}',
           (candidate.location[0] + 10, candidate.location[1] - 6), colour)
 
 
@@ -73,7 +73,7 @@ def _draw_angle(image: np.ndarray, candidate: Candidate) -> None:
     across = np.array([-direction[1], direction[0]])
     for end in (centre - 26 * direction, centre + 26 * direction):
         _line(image, end - 6 * across, end + 6 * across, _WHITE, 2)
-    _text(image, f'{math.degrees(candidate.theta):.0f} deg',
+    write_text(image, f'{math.degrees(candidate.theta):.0f} deg',
           (centre[0] + 12, centre[1] - 12), _WHITE)
 
 
@@ -86,10 +86,10 @@ def draw_detection(rgb: np.ndarray, detection: Detection) -> np.ndarray:
     if detection.best is not None:
         draw_rectangle(image, detection.best.rectangle, _BLACK, 4)
         draw_rectangle(image, detection.best.rectangle, _BEST, 2)
-        _text(image, f'{detection.best.score:.2f}',
+        write_text(image, f'{detection.best.score:.2f}',
               (detection.best.rectangle.x + 12, detection.best.rectangle.y - 12), _BEST)
     else:
-        _text(image, detection.reason.name, (8, 20), (255, 80, 80), 0.6)
+        write_text(image, detection.reason.name, (8, 20), (255, 80, 80), 0.6)
     return image
 
 
@@ -122,18 +122,18 @@ def draw_stages(rgb: np.ndarray, detection: Detection, height: int = 360,
         if index != best:
             colour = score_colour(candidate.score)
             draw_rectangle(panels[4], candidate.rectangle, colour)
-            _text(panels[4], f'{candidate.score:.2f}',
+            write_text(panels[4], f'{candidate.score:.2f}',
                   (candidate.rectangle.x + 10, candidate.rectangle.y - 10), colour)
     if best is not None:
         rectangle = candidates[best].rectangle
         draw_rectangle(panels[4], rectangle, _BLACK, 4)
         draw_rectangle(panels[4], rectangle, _BEST, 2)
-        _text(panels[4], f'best {candidates[best].score:.2f}',
+        write_text(panels[4], f'best {candidates[best].score:.2f}',
               (rectangle.x + 12, rectangle.y - 14), _BEST)
     for title, image in zip(('input', *titles), panels, strict=True):
-        _text(image, title, (8, 20), _WHITE, 0.5)
+        write_text(image, title, (8, 20), _WHITE, 0.5)
     if best is None:
-        _text(panels[4], f'no grasp: {detection.reason.name}', (8, 44), (255, 110, 110), 0.5)
+        write_text(panels[4], f'no grasp: {detection.reason.name}', (8, 44), (255, 110, 110), 0.5)
     return np.ascontiguousarray(np.hstack(panels))
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from grasp_stn_ros.data.jacquard import JacquardDataset, read_grasps
+from grasp_stn_ros.data.open import open_dataset
 from grasp_stn_ros.data.sample import DataError
 from grasp_stn_ros.rectangle import angle_distance
 
@@ -109,3 +110,9 @@ def test_folders_that_cannot_be_used(root, tmp_path_factory):
         path.unlink()
     with pytest.raises(DataError, match='no view of .* can be used'):
         JacquardDataset(root, strict=False)
+
+
+def test_opened_by_its_folder(root):
+    assert isinstance(open_dataset(root), JacquardDataset)
+    with pytest.raises(DataError, match='Jacquard and cannot be joined'):
+        open_dataset(root, root)

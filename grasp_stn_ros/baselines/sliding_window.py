@@ -9,12 +9,16 @@ The grid of the default configuration, in view pixels (400x400):
 ============  ====================================================================
 locations     every 10 pixels in x and y: 40 x 40
 orientations  every 15 degrees: 12 in half a turn
-sizes         3, opening x jaw size: 28 x 16, 46 x 26, 72 x 34
-windows       57,600 an image, each of 7 channels at 24x24 samples
+sizes         6, opening x jaw size: 20 x 11, 32 x 11, 52 x 13, 28 x 18, 46 x 26,
+              76 x 32
+windows       115,200 an image, each of 7 channels at 24x24 samples
 ============  ====================================================================
 
-Steps and patches are of the order of Lenz et al., who search locations in steps of 10 pixels and
-orientations in steps of 15 degrees; the sizes are the quantiles of the labels instead of all.
+Steps and patches are those of Lenz et al., who search locations in steps of 10 pixels and
+orientations in steps of 15 degrees. Where they try every size from 10 to 90 pixels in steps of 10
+inside the bounding box of the object, which they know from an image of the empty table, the whole
+view is searched here, with three sizes for the labels of the simulator and three for Cornell's
+larger jaws.
 Windows are scored in large batches, and nothing is computed for a window that its score does not
 need; but no window is skipped, since the cost of looking everywhere is what is compared.
 """
@@ -41,7 +45,8 @@ class WindowConfig(NetworkConfig):
     candidates: int = 8
     step: float = 10.0                      # pixels between locations
     orientations: int = 12                  # in half a turn
-    sizes: tuple[tuple[float, float], ...] = ((28.0, 16.0), (46.0, 26.0), (72.0, 34.0))
+    sizes: tuple[tuple[float, float], ...] = (
+        (20.0, 11.0), (32.0, 11.0), (52.0, 13.0), (28.0, 18.0), (46.0, 26.0), (76.0, 32.0))
     margin: tuple[float, float] = (0.0, 0.0)  # pixels around a window that the classifier sees
     patch: int = 24                         # samples
     chunk: int = 2400                       # windows scored at a time

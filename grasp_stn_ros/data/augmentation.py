@@ -74,11 +74,13 @@ class FixedView:
     No augmentation: each frame as it is in use, the setting of the paper.
 
     ``region`` (x, y, width, height) of the image is shown as a whole, None is the largest centred
-    square; the same for all frames, whatever their labels say.
+    square; the same for all frames, whatever their labels say. ``no_depth`` is the share of views
+    whose depth and normals are left out (zero), so that a network copes with images without.
     """
 
     size: int = INPUT_SIZE
     region: tuple[float, float, float, float] | None = None
+    no_depth: float = 0.0
 
     def __call__(self, sample: LabelledFrame, rng: np.random.Generator) \
             -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -88,6 +90,12 @@ class FixedView:
         channels = preprocess(sample.frame, view).channels
         rectangles, kept = to_view(sample.rectangles, view)
         return channels, rectangles[kept], sample.success[kept]
+
+    def without_some_depth(self, channels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Leave depth and normals out of (7, size, size), in place, by chance."""
+        if rng.random() < self.no_depth:
+            channels[3:] = 0.0
+        return channels
 
 
 def to_view(rectangles: np.ndarray, view: View) -> tuple[np.ndarray, np.ndarray]:

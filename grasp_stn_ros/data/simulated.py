@@ -47,7 +47,8 @@ class SimulatedDataset:
             self._entries += found
         self._entries = self._entries[:limit]
         self._cache: dict[int, tuple] | None = {} if cache else None
-        self.seed = _seed(Path(folders[0]) / 'dataset.json')
+        self.seeds = [_seed(Path(folder) / 'dataset.json') for folder in folders]
+        self.seed = self.seeds[0]
 
     def __len__(self) -> int:
         """Return the number of frames."""

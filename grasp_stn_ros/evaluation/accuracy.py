@@ -9,10 +9,12 @@ import numpy as np
 
 from ..data.sample import Dataset
 from ..detector import GraspDetector
-from ..rectangle import is_correct
+from ..rectangle import GraspRectangle, angle_distance, iou, is_correct
 
 # (IoU, degrees): the paper's metric first, then the strict one.
 PLAIN, STRICT = (0.25, 30.0), (0.50, 15.0)
+# Thresholds of the rectangle metric that are reported side by side.
+IOUS, DEGREES = (0.25, 0.30, 0.40, 0.50), (30, 20, 10)
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,29 @@ class Outcome:
 
 def _correct(rectangle, labels, metric: tuple[float, float]) -> bool:
     return is_correct(rectangle, labels, metric[0], math.radians(metric[1]))
+
+
+def metric_name(min_iou: float, degrees: float) -> str:
+    """Name of the metric with these thresholds, such as 'iou25_30deg'."""
+    return f'iou{round(100 * min_iou)}_{round(degrees)}deg'
+
+
+def correct_by(predicted: GraspRectangle, labels: list[GraspRectangle]) -> bool:
+    """Tell whether ``predicted`` is correct by the paper's metric."""
+    return _correct(predicted, labels, PLAIN)
+
+
+def correct_at(predicted: GraspRectangle | None, labels: list[GraspRectangle]) -> dict[str, bool]:
+    """
+    Tell whether ``predicted`` is correct at each pair of :data:`IOUS` and :data:`DEGREES`.
+
+    None, no answer, is wrong at all of them. Both conditions must hold for the same label.
+    """
+    alike = [] if predicted is None else [
+        (iou(predicted, label), math.degrees(angle_distance(predicted.theta, label.theta)))
+        for label in labels]
+    return {metric_name(least, most): any(o > least and turn <= most for o, turn in alike)
+            for least in IOUS for most in DEGREES}
 
 
 def judge(detector: GraspDetector, data: Dataset) -> list[Outcome]:

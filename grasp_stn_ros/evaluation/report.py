@@ -45,21 +45,26 @@ def _commit() -> str | None:
     return commit + ('+' if changed else '')
 
 
-def provenance() -> dict[str, Any]:
-    """Command, commit, machine and time of a measurement; JSON-serializable, without paths."""
+def provenance(threads: int | None = None) -> dict[str, Any]:
+    """
+    Command, commit, machine and time of a measurement; JSON-serializable.
+
+    ``threads`` of the network, None = as PyTorch has them now.
+    """
     command = ' '.join([Path(sys.argv[0]).name, *sys.argv[1:]])
     return {'command': command, 'commit': _commit(),
             'date': datetime.now(timezone.utc).isoformat(timespec='seconds'),
             'machine': {'cpu': _cpu_name(), 'cores': os.cpu_count(),
                         'python': platform.python_version(), 'torch': torch.__version__,
+                        'threads': threads or torch.get_num_threads(),
                         'cuda': torch.cuda.is_available()}}
 
 
-def write_json(path: str | Path, content: dict[str, Any]) -> None:
+def write_json(path: str | Path, content: dict[str, Any], threads: int | None = None) -> None:
     """Write a result with its provenance, atomically, into a folder that may not exist yet."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, (json.dumps({**provenance(), **content}, indent=2) + '\n').encode())
+    write_atomically(path, (json.dumps({**provenance(threads), **content}, indent=2) + '\n').encode())
 
 
 def wilson_interval(successes: int, n: int, z: float = 1.96) -> tuple[float, float]:

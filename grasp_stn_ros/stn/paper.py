@@ -14,7 +14,7 @@ What it leaves open, or says where we could not read it, and what was chosen:
 * Slots two to four, and which labels fill them where there are more than four: labels far apart
   (farthest-point order from the top-right one), sorted from the top right to the bottom left.
 * Extent of the patches: 96x96 pixels around a location for STN_rotation and STN_scale,crop, and
-  the rectangle with a margin for the classifier, all sampled at 48x48. The extent of the
+  the rectangle with a margin for the classifier, all sampled at 32x32. The extent of the
   rectangle joins the classifier's last layer, since resampling hides it.
 * STN_rotation answers with (cos 2 theta, sin 2 theta), STN_scale,crop with shift, opening and jaw
   size: four numbers, no further turn.
@@ -34,7 +34,7 @@ from torch import Tensor
 from . import transformer
 from .encoding import decode_angles, decode_locations, decode_sizes, encode_sizes
 from .network import CERTAIN, GraspNetwork, StageOutputs, one_logit
-from .resnet import PatchConfig, image_resnet, patch_resnet
+from .resnet import LocationResNet, PatchConfig, image_resnet, patch_resnet
 
 # Scale in pixels of the shift that STN_scale,crop predicts.
 SHIFT_UNIT = 10.0
@@ -45,6 +45,14 @@ class PaperConfig(PatchConfig):
     """Configuration of :class:`PaperSTN`; its number of candidates is fixed when it is trained."""
 
     context: float = 48.0                        # half extent in pixels of stages 2 and 3
+    location_head: str = 'centre_of_mass'        # or 'linear', on all cells of a grid
+
+    def __post_init__(self):
+        """Refuse an unknown head."""
+        super().__post_init__()
+        if self.location_head not in ('centre_of_mass', 'linear'):
+            raise ValueError(f'location_head {self.location_head!r}, expected centre_of_mass or '
+                             'linear')
 
 
 class PaperSTN(GraspNetwork):
@@ -60,8 +68,13 @@ class PaperSTN(GraspNetwork):
         self.config = config = config or PaperConfig()
         patches = {'width': config.width, 'blocks': config.patch_blocks,
                    'dropout': config.dropout}
-        self.crop = image_resnet(config.channels, 2 * config.candidates, config.width,
-                                 config.blocks, config.grid, config.dropout)
+        if config.location_head == 'linear':
+            self.crop: torch.nn.Module = image_resnet(
+                config.channels, 2 * config.candidates, config.width, config.blocks, config.grid,
+                config.dropout)
+        else:
+            self.crop = LocationResNet(config.channels, config.candidates, config.width,
+                                       config.blocks, config.dropout)
         self.rotation = patch_resnet(config.channels, 2, **patches)  # type: ignore[arg-type]
         self.scale_crop = patch_resnet(config.channels, 4, **patches)  # type: ignore[arg-type]
         self.classifier = patch_resnet(config.channels, 1, extra=2,

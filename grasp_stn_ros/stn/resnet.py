@@ -29,11 +29,21 @@ class ImageConfig(NetworkConfig):
 
 @dataclass(frozen=True)
 class PatchConfig(ImageConfig):
-    """The same with :func:`patch_resnet` behind it; the number of candidates is fixed."""
+    """
+    A smaller one with :func:`patch_resnet` behind it; the number of candidates is fixed.
 
+    Blocks (3, 3, 3) are a ResNet-20.
+    """
+
+    blocks: tuple[int, ...] = (3, 3, 3)
     patch_blocks: tuple[int, ...] = (1, 1, 1)
     margin: tuple[float, float] = (12.0, 12.0)   # pixels around a rectangle for the classifier
-    patch: int = 48                              # samples
+    patch: int = 32                              # samples
+
+
+# Of the networks for whole images, behind the first convolution.
+_IMAGE_CHANNELS = (32, 64, 64)
+_IMAGE_STRIDES = (4, 2, 2, 1)
 
 
 class StridedResidualBlock(nn.Module):
@@ -84,6 +94,7 @@ class ResNet(nn.Module):
             layers += [ResidualBlock(width) for _ in range(count - 1)]
             before = width
         self.features = nn.Sequential(*layers)
+        self.width = before
         self.grid = grid
         self.dropout = nn.Dropout(dropout)
         self.output = nn.Linear(before * grid * grid + extra, outputs)
@@ -107,18 +118,49 @@ def image_resnet(inputs: int, outputs: int, width: float = 1.0,
                  blocks: tuple[int, ...] = (5, 5, 5), grid: int = 10,
                  dropout: float = 0.0) -> ResNet:
     """
-    Build the ResNet-32 for images of 400x400; its features have stride 16, 25x25 cells.
+    Build the ResNet (with the default blocks, ResNet-32) for images of 400x400; its features have stride 16, 25x25 cells.
 
-    The original one is for images of 32x32. Here the first convolution and every group halve the
-    resolution.
+    The original one is for images of 32x32. Here the first convolution has a stride of four, as
+    the stem of the ResNets for photographs.
     """
-    return ResNet(inputs, outputs, blocks, scaled((32, 64, 128), width), (2, 2, 2, 2), grid,
+    return ResNet(inputs, outputs, blocks, scaled(_IMAGE_CHANNELS, width), _IMAGE_STRIDES, grid,
                   dropout=dropout)
+
+
+class LocationResNet(nn.Module):
+    """
+    A residual network that answers with coordinates: the centres of mass of K maps.
+
+    A linear layer on all cells has to learn every position anew; a centre of mass moves with what
+    it shows (integral regression, Sun et al. 2018), without which a few hundred images that are
+    never moved do not teach where things are.
+    """
+
+    def __init__(self, inputs: int, locations: int, width: float = 1.0,
+                 blocks: tuple[int, ...] = (5, 5, 5), dropout: float = 0.0):
+        """``locations`` is K."""
+        super().__init__()
+        body = ResNet(inputs, 1, blocks, scaled(_IMAGE_CHANNELS, width), _IMAGE_STRIDES, 1)
+        self.features = body.features
+        self.dropout = nn.Dropout2d(dropout)
+        self.maps = nn.Conv2d(body.width, locations, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, inputs, H, W) -> (B, 2 K) float32; -2 and 2 are the borders of the view."""
+        maps = self.maps(self.dropout(self.features(x))).float()
+        weight = torch.softmax(maps.flatten(2), dim=2).unflatten(2, maps.shape[2:])
+
+        def middle(cells: int) -> Tensor:
+            # The outermost cells stand for the borders, so that both can be reached.
+            return torch.linspace(-2, 2, cells, device=x.device)
+
+        return torch.stack([(weight.sum(2) * middle(maps.shape[3])).sum(-1),
+                            (weight.sum(3) * middle(maps.shape[2])).sum(-1)], -1).flatten(1)
 
 
 def patch_resnet(inputs: int, outputs: int, width: float = 1.0,
                  blocks: tuple[int, ...] = (1, 1, 1), grid: int = 3, extra: int = 0,
                  dropout: float = 0.0) -> ResNet:
-    """Build a ResNet for patches of 48x48; its features have stride 8, 6x6 cells."""
+    """Build a ResNet for patches of 32x32; its features have stride 8, 4x4 cells."""
     return ResNet(inputs, outputs, blocks, scaled((32, 64, 96), width), (2, 1, 2, 2), grid, extra,
                   dropout)

@@ -19,7 +19,8 @@ def plot_curves(log: Path, picture: Path) -> None:
         points = [(r['images'], r['loss'][name]) for r in losses if name in r['loss']]
         left.plot(*zip(*points, strict=True), label=name)
     left.set(xlabel='images seen', ylabel='loss (smoothed)', yscale='log')
-    left.legend()
+    if losses:
+        left.legend()
     for name in ('plain', 'strict', 'any_plain', 'located'):
         points = [(r['images'], 100 * r['validation'][name]) for r in measured
                   if name in r['validation']]

@@ -55,16 +55,21 @@ class System:
         return replace(settings, augmentation=view)
 
 
-def _paper_settings(learning_rate: float = 1e-3, **losses: Any) -> TrainingSettings:
+def _paper_settings(images: int, choose: str = 'plain', measure_every: int = 0,
+                    **losses: Any) -> TrainingSettings:
     """
-    Without augmentation; ground truth is not moved either.
+    Without augmentation: every image is seen as it is, some without their depth.
 
-    The learning rate falls in each phase anew, since each trains other blocks.
+    The blocks behind a block are trained *around* the ground truth, as far from it as that block
+    is on images it has not seen. The learning rate falls in each phase anew, since each trains
+    other blocks.
     """
     return TrainingSettings(
-        learning_rate=learning_rate, augmentation=FixedView(), restart=True,
-        losses=LossSettings(**{'locations': 4, 'classified': 12, 'location_jitter': 0.0,
-                               'angle_jitter': 0.0, **losses}))
+        images=images, batch=6, average=0.99, learning_rate=1e-3, choose=choose,
+        measure_every=measure_every,
+        augmentation=FixedView(no_depth=0.1), restart=True,
+        losses=LossSettings(**{'locations': 4, 'classified': 12, 'location_jitter': 10.0,
+                               'angle_jitter': 0.15, **losses}))
 
 
 SHIPPED = System('MultiStageSTN', objectives.multi_stage, paper_schedule())
@@ -76,21 +81,22 @@ TRAINABLE: dict[str, System] = {
         (Phase('without labels: autoencoder 1', 0.25, frozenset({'autoencoder 1'})),
          Phase('without labels: autoencoder 2', 0.15, frozenset({'autoencoder 2'})),
          Phase('fine-tuning', 0.6, frozenset({'classifier'}))),
-        _paper_settings(classified=24)),
+        _paper_settings(12_000, 'windows', 2_000, classified=24)),
     'cnn_sliding_window': System(
         'cnn_sliding_window', objectives.windows,
         (Phase('classification', 1.0, frozenset({'classifier'})),),
-        _paper_settings(classified=24)),
+        _paper_settings(12_000, 'windows', 2_000, classified=24)),
     'regression': System(
         'regression', objectives.regression,
-        (Phase('regression', 1.0, frozenset({'regression'})),), _paper_settings()),
+        (Phase('regression', 1.0, frozenset({'regression'})),),
+        _paper_settings(12_000, measure_every=3_000)),
     'single_stage_stn': System(
         'single_stage_stn', objectives.single_stage,
-        separate_schedule(('localization', 'classifier'), (0.5, 0.2), (0.1, 0.2)),
-        _paper_settings()),
+        separate_schedule(('localization', 'classifier'), (0.6, 0.2), (0.08, 0.12)),
+        _paper_settings(16_000)),
     'multi_stage_stn': System(
         'multi_stage_stn', objectives.paper,
         separate_schedule(('crop', 'rotation', 'scale_crop', 'classifier'),
-                          (0.4, 0.1, 0.1, 0.1), (0.05, 0.05, 0.1, 0.1)),
-        _paper_settings()),
+                          (0.5, 0.13, 0.13, 0.1), (0.02, 0.03, 0.04, 0.05)),
+        _paper_settings(16_000)),
 }

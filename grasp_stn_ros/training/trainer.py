@@ -17,6 +17,7 @@ from pathlib import Path
 import queue
 import threading
 import time
+from typing import Any
 
 import cv2
 import numpy as np
@@ -57,11 +58,13 @@ class Trainer:
     def __init__(self, data: Dataset, out: str | Path, settings: TrainingSettings,
                  config: NetworkConfig | None = None, phases: tuple[Phase, ...] | None = None,
                  validate: Callable[[GraspNetwork], dict[str, float]] | None = None,
-                 device: str = 'cpu', threads: int = 1, system: System = SHIPPED):
+                 device: str = 'cpu', threads: int = 1, system: System = SHIPPED,
+                 notes: dict[str, Any] | None = None):
         """
         Prepare the training of ``system``; None of ``config`` and ``phases`` is the system's.
 
-        ``validate`` measures a network on data that is neither training nor test.
+        ``validate`` measures a network on data that is neither training nor test; ``notes`` go
+        into the sidecar of the weights.
         """
         if settings.batch % distributed.processes():
             raise TrainingError(f'a batch of {settings.batch} cannot be shared by '
@@ -73,6 +76,7 @@ class Trainer:
         self.out.mkdir(parents=True, exist_ok=True)
         self.phases = phases or system.phases
         self.validate = validate
+        self.notes = notes or {}
         self.device = torch.device(device)
         torch.set_num_threads(threads)
         torch.set_flush_denormal(True)
@@ -161,7 +165,8 @@ class Trainer:
             channels = channels.astype(np.float16)
             if len(self._kept) < _KEPT_VIEWS:
                 self._kept[index] = channels, rectangles, success
-        return channels.astype(np.float32), rectangles, success
+        channels = self.settings.augmentation.without_some_depth(channels.astype(np.float32), rng)
+        return channels, rectangles, success
 
     def _order(self, epoch: int) -> np.ndarray:
         if getattr(self, '_epoch', None) != epoch:
@@ -294,7 +299,8 @@ class Trainer:
             return
         checkpoint.save(path, self.average,
                         {'training': {**asdict(self.settings), 'steps': self.step,
-                                      'phases': [asdict_phase(p) for p in self.phases]}})
+                                      'phases': [asdict_phase(p) for p in self.phases]},
+                         **self.notes})
 
     def run(self, save_every: float = 120.0) -> GraspNetwork:
         """Train to the end, saving the state every ``save_every`` seconds."""

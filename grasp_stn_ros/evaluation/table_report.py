@@ -1,0 +1,125 @@
+"""Table I as Markdown, and pictures of all systems on the same images (the paper's Figs. 9, 10)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+
+from ..data.sample import LabelledFrame
+from ..preprocessing import View
+from ..rectangle import GraspRectangle
+from ..visualization import draw_rectangle, write_text
+from .accuracy import DEGREES, IOUS, metric_name
+from .table import PAPER
+
+TITLES = {
+    'sae_sliding_window': 'Classification, SAE',
+    'cnn_sliding_window': 'Classification, CNN',
+    'regression': 'Regression, ResNet-32',
+    'single_stage_stn': 'Single-stage STN',
+    'multi_stage_stn': 'Multi-stage STN',
+}
+_LABEL, _RIGHT, _WRONG, _WHITE = (150, 150, 150), (30, 210, 80), (255, 70, 60), (255, 255, 255)
+
+
+def _percent(value: float | None) -> str:
+    return '' if value is None else f'{100 * value:.1f}'
+
+
+def markdown(result: dict[str, Any]) -> str:
+    """The table of a result that ``grasp_stn table`` wrote, with n, split and command."""
+    rows = result['rows']
+    lifted = any(row.get('lift') is not None for row in rows)
+    head = ['System', 'Accuracy %', '95 % interval', 'any candidate %', *(['Lift %'] * lifted),
+            'ms an image', 'times the multi-stage STN', 'Paper %', 'Paper ms']
+    lines = [f'| {" | ".join(head)} |', '|---' + '|---:' * (len(head) - 1) + '|']
+    for row in rows:
+        low, high = row['accuracy_interval']
+        paper = PAPER[row['system']]
+        cells = [TITLES[row['system']], _percent(row['accuracy']),
+                 f'{100 * low:.1f} to {100 * high:.1f}', _percent(row['any_candidate']),
+                 *([_percent(row.get('lift'))] * lifted), f'{row["milliseconds"]:.0f}',
+                 f'{row["time_ratio"]:.2f}' if row['time_ratio'] < 10
+                 else f'{row["time_ratio"]:.0f}', f'{100 * paper[0]:.2f}', f'{paper[1]:g}']
+        lines.append(f'| {" | ".join(cells)} |')
+    lines += ['', f'n = {result["n"]} test images, seed {result["seed"]}, {result["split"]["kind"]}'
+              f', {result["machine"]["cpu"]}, {result["machine"]["threads"]} threads, commit '
+              f'{result["commit"]}; written by `{result["command"]}`.']
+    before = [row for row in rows if row.get('before_end_to_end') is not None]
+    if before:
+        lines += ['', 'Accuracy before the end-to-end step: ' + ', '.join(
+            f'{TITLES[row["system"]]} {_percent(row["before_end_to_end"])} % (after: '
+            f'{_percent(row["accuracy"])} %)' for row in before) + '.']
+    folds = result.get('folds')
+    if folds:
+        lines += ['', f'{TITLES[folds["system"]]} in all {len(folds["accuracy"])} folds: '
+                  f'{100 * folds["mean"]:.1f} % with a standard deviation of '
+                  f'{100 * folds["standard_deviation"]:.1f} ('
+                  + ', '.join(_percent(a) for a in folds['accuracy'])
+                  + ('; before the end-to-end step: '
+                     + ', '.join(_percent(a) for a in folds['before_end_to_end'])
+                     if folds.get('before_end_to_end') else '') + ').']
+    lines += ['', 'Accuracy in % by thresholds of the rectangle metric (IoU above, angle within):',
+              '']
+    lines += [f'| System | {" | ".join(f"{round(100 * i)} %, {d} deg" for i in IOUS for d in DEGREES)} |',
+              '|---' + '|---:' * (len(IOUS) * len(DEGREES)) + '|']
+    for row in rows:
+        cells = [_percent(row['accuracy_at'][metric_name(i, d)]) for i in IOUS for d in DEGREES]
+        lines.append(f'| {TITLES[row["system"]]} | {" | ".join(cells)} |')
+    return '\n'.join(lines) + '\n'
+
+
+def comparison(samples: Sequence[LabelledFrame], given: dict[str, Sequence[dict[str, Any]]],
+               region: tuple[float, float, float, float] | None,
+               outcomes: dict[str, Sequence[str]] | None = None, size: int = 220) -> np.ndarray:
+    """
+    Draw a row for each sample and a column for each system -> (H, W, 3) uint8 RGB.
+
+    Labels are thin and grey, the answer is green where the rectangle metric calls it correct and
+    red where not; ``given`` and ``outcomes`` (of the lifts) are by system, in the order of the
+    samples.
+    """
+    header = np.full((26, size * (len(given)), 3), 40, np.uint8)
+    for column, system in enumerate(given):
+        write_text(header, TITLES[system], (size * column + 6, 18), _WHITE)
+    rows = [header]
+    for index, sample in enumerate(samples):
+        view = _around_labels(sample, region, size)
+        image = cv2.warpAffine(sample.frame.rgb, view.matrix, (size, size),
+                               flags=cv2.INTER_AREA if view.scale < 1 else cv2.INTER_CUBIC)
+        labels = [g.transformed(view.matrix) for g in sample.graspable()]
+        cells = []
+        for system in given:
+            cell = image.copy()
+            for label in labels:
+                draw_rectangle(cell, label, _LABEL)
+            answer = given[system][index]
+            right = answer['correct'].get(metric_name(0.25, 30), False)
+            text = 'correct' if right else 'wrong'
+            if answer['rectangle'] is None:
+                text = 'no answer'
+            else:
+                draw_rectangle(cell, GraspRectangle(*answer['rectangle']).transformed(view.matrix),
+                               _RIGHT if right else _WRONG, 2)
+            if outcomes:
+                lifted = outcomes[system][index] == 'lifted'
+                text += ', lifted' if lifted else ', not lifted'
+            write_text(cell, text, (6, size - 8), _RIGHT if right else _WRONG)
+            cells.append(cell)
+        rows.append(np.hstack(cells))
+    return np.ascontiguousarray(np.vstack(rows))
+
+
+def _around_labels(sample: LabelledFrame, region: tuple[float, float, float, float] | None,
+                   size: int) -> View:
+    """What the systems looked at, at the size of a cell; enlarged around the labels' middle."""
+    width, height = sample.frame.size
+    x, y, side, _ = region or ((width - min(width, height)) / 2, (height - min(width, height)) / 2,
+                               min(width, height), min(width, height))
+    near = 0.6 * side
+    centre = np.median([[g.x, g.y] for g in sample.graspable()], axis=0)
+    corner = np.clip(centre - near / 2, [x, y], [x + side - near, y + side - near])
+    return View.of_region(float(corner[0]), float(corner[1]), near, near, size=size)

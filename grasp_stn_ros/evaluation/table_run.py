@@ -1,0 +1,203 @@
+"""Make a table from data alone: train what is missing, ask every system, try, time, write."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..atomic import write_atomically
+from ..detector import GraspDetector, find_weights
+from ..names import SYSTEMS, table_weights
+from ..stn import checkpoint
+from ..training.curves import plot_curves
+from ..training.systems import TRAINABLE
+from ..training.trainer import Trainer
+from ..training.validation import validator
+from ..visualization import write_picture
+from .report import write_json
+from .table import (
+    Ledger,
+    TableData,
+    answers,
+    interleaved_times,
+    lift_share,
+    lifts,
+    mean_and_spread,
+    summarize,
+)
+from .table_report import comparison, markdown
+
+Tracked = Callable[[Iterable, str], Iterable]
+
+
+@dataclass(frozen=True)
+class TableRun:
+    """
+    Where things are and how they are made.
+
+    ``runs`` holds trainings and answers, ``results`` what is written in the end; ``images`` seen
+    in each training, 0 = the system's own number; ``retrain`` ignores the weights that come with
+    the package; ``say`` prints a line, ``tracked`` shows progress.
+    """
+
+    runs: Path
+    results: Path
+    images: int = 0
+    seed: int = 0
+    threads: int = 2
+    device: str = 'cpu'
+    retrain: bool = False
+    systems: Sequence[str] = SYSTEMS
+    rounds: int = 10
+    say: Callable[[str], None] = print
+    tracked: Tracked = lambda items, what: items
+
+    def folder(self, data: TableData, system: str) -> Path:
+        """Folder of a system's training and answers."""
+        fold = data.split.get('fold', 0)
+        return self.runs / f'table_{data.name}{f"_fold{fold}" if fold else ""}' / system
+
+
+def weights(run: TableRun, data: TableData, system: str) -> Path:
+    """
+    Weights of ``system`` for ``data``: trained here, or come with the package, or trained now.
+
+    Those that come with the package only count if they were trained on the same split, since
+    others may have seen the test images.
+    """
+    folder = run.folder(data, system)
+    trained = folder / 'model.safetensors'
+    if trained.exists():
+        return trained
+    if not run.retrain and not (folder / 'training.pt').exists():
+        try:
+            shipped = find_weights(table_weights(data.name, system))
+            if checkpoint.read_sidecar(shipped).get('split') == training_split(data):
+                return shipped
+            run.say(f'{shipped.name} was trained on another split: {system} is trained anew')
+        except checkpoint.CheckpointError:
+            pass
+    return train(run, data, system)
+
+
+def training_split(data: TableData) -> dict[str, Any]:
+    """What identifies the part of ``data`` that a system learns from; JSON-serializable."""
+    return {key: data.split[key] for key in ('kind', 'seed', 'fold', 'folds', 'seeds', 'n')
+            if key in data.split}
+
+
+def train(run: TableRun, data: TableData, system: str) -> Path:
+    """Train ``system`` in its own setting, or go on with it; returns the path of the weights."""
+    plan = TRAINABLE[system]
+    changes: dict[str, Any] = {'seed': run.seed}
+    if run.images:
+        changes['images'] = run.images
+    settings = plan.settings_for(data.train, **changes)
+    folder = run.folder(data, system)
+    trainer = Trainer(data.train, folder, settings,
+                      validate=validator(plan, settings, data.validation, run.device),
+                      device=run.device, threads=run.threads, system=plan,
+                      notes={'split': training_split(data)})
+    run.say(f'{data.name}: training {system} in {folder}'
+            + (f', going on at step {trainer.step}' if trainer.resume() else ''))
+    trainer.run()
+    plot_curves(folder / 'log.jsonl', folder / 'curves.png')
+    return folder / 'model.safetensors'
+
+
+def _detector(run: TableRun, path: Path) -> GraspDetector:
+    return GraspDetector(path, device=run.device, threads=run.threads)
+
+
+def _asked(run: TableRun, data: TableData, system: str, path: Path, file: str = 'answers.jsonl') \
+        -> list[dict[str, Any]]:
+    ledger = Ledger(run.folder(data, system) / file, checkpoint.read_sidecar(path)['sha256'])
+    return answers(_detector(run, path), data, ledger,
+                   lambda items: run.tracked(items, f'{data.name}: {system}'))
+
+
+def _before_end_to_end(run: TableRun, data: TableData, system: str) -> float | None:
+    """Accuracy of the weights that were kept before the end-to-end step, if they are here."""
+    path = run.folder(data, system) / 'stage_wise.safetensors'
+    if not path.exists():
+        return None
+    return summarize(_asked(run, data, system, path, 'answers_stage_wise.jsonl'))['accuracy']
+
+
+def measure(run: TableRun, data: TableData) -> dict[str, Any]:
+    """Everything but the writing: the result as it goes into the JSON file."""
+    torch.set_num_threads(run.threads)
+    paths = {system: weights(run, data, system) for system in run.systems}
+    given = {system: _asked(run, data, system, path) for system, path in paths.items()}
+    outcomes: dict[str, list[str]] = {}
+    if data.scene_seed is not None:
+        for system, path in paths.items():
+            ledger = Ledger(run.folder(data, system) / 'lifts.jsonl',
+                            checkpoint.read_sidecar(path)['sha256'])
+            outcomes[system] = lifts(
+                given[system], data, ledger,
+                lambda items, system=system: run.tracked(items, f'lifts: {system}'))
+    detectors = {system: _detector(run, path) for system, path in paths.items()}
+    times = interleaved_times(detectors, data, run.rounds,
+                              tracked=lambda items: run.tracked(items, f'{data.name}: timing'))
+    reference = times.get('multi_stage_stn', {}).get('milliseconds')
+    rows = []
+    for system, path in paths.items():
+        sidecar = checkpoint.read_sidecar(path)
+        model, _ = checkpoint.load(path)
+        rows.append({
+            'system': system, **summarize(given[system]), **times[system],
+            'time_ratio': times[system]['milliseconds'] / reference if reference else None,
+            **(lift_share(outcomes[system]) if system in outcomes else {'lift': None}),
+            'before_end_to_end': _before_end_to_end(run, data, system),
+            'parameters': sum(p.numel() for p in model.parameters()),
+            'config': sidecar['config'], 'weights_sha256': sidecar['sha256'],
+            'training': sidecar.get('training', {}),
+            **({'windows': len(model.windows(400, torch.zeros(1)))}
+               if system.endswith('sliding_window') else {})})
+    result = {'data': data.name, 'n': len(data.names), 'seed': data.split['seed'],
+              'split': data.split, 'rows': rows}
+    if run.rounds and reference:
+        result['sliding_window_to_multi_stage'] = {
+            row['system']: row['time_ratio'] for row in rows
+            if row['system'].endswith('sliding_window')}
+    samples = list(range(0, len(data.names), max(1, len(data.names) // 8)))[:8]
+    picture = comparison([data.test[i] for i in samples],
+                         {s: [given[s][i] for i in samples] for s in given}, data.region,
+                         {s: [outcomes[s][i] for i in samples] for s in outcomes})
+    # Images of others stay beside the runs: their licences are not ours to give.
+    write_picture(run.runs / f'table_{data.name}.png', picture)
+    return result
+
+
+def folds(run: TableRun, parts: Sequence[TableData], system: str = 'multi_stage_stn') \
+        -> dict[str, Any]:
+    """Accuracy of ``system`` in every fold, trained there from nothing; mean and spread."""
+    found, before = [], []
+    for data in parts:
+        path = weights(run, data, system)
+        found.append(summarize(_asked(run, data, system, path)))
+        before.append(_before_end_to_end(run, data, system))
+    shares = [f['accuracy'] for f in found]
+    known = [b for b in before if b is not None]
+    return {'system': system, 'kind': parts[0].split['kind'], 'accuracy': shares,
+            'n': [f['n'] for f in found], **mean_and_spread(shares),
+            'all_images': sum(s * f['n'] for s, f in zip(shares, found, strict=True))
+            / sum(f['n'] for f in found),
+            'any_candidate': [f['any_candidate'] for f in found],
+            'before_end_to_end': known if len(known) == len(before) else None}
+
+
+def write(run: TableRun, result: dict[str, Any]) -> tuple[Path, Path]:
+    """Write results/table_NAME.json and .md; returns both paths."""
+    path = run.results / f'table_{result["data"]}.json'
+    write_json(path, result, threads=run.threads)
+    table = path.with_suffix('.md')
+    write_atomically(table, markdown(json.loads(path.read_text())).encode())
+    return path, table
+

@@ -1,0 +1,230 @@
+"""Table I: the metric at all thresholds by hand, what is kept and resumed, times, the command."""
+
+import json
+import math
+
+from click.testing import CliRunner
+import cv2
+import numpy as np
+import pytest
+
+from grasp_stn_ros.cli import main
+from grasp_stn_ros.data.sample import DataError, LabelledFrame
+from grasp_stn_ros.detection import Candidate, Detection
+from grasp_stn_ros.evaluation import table
+from grasp_stn_ros.evaluation.accuracy import correct_at, correct_by
+from grasp_stn_ros.evaluation.table_report import comparison, markdown
+from grasp_stn_ros.names import SYSTEMS
+from grasp_stn_ros.reasons import Reason
+from grasp_stn_ros.rectangle import GraspRectangle, iou
+from grasp_stn_ros.rgbd import RgbdFrame
+from grasp_stn_ros.simulation.labels import generate_dataset
+
+
+def right(predicted, *labels):
+    """Names of the metrics by which ``predicted`` is correct."""
+    return {name for name, correct in correct_at(predicted, list(labels)).items() if correct}
+
+
+def names(ious, degrees):
+    return {f'iou{i}_{d}deg' for i in ious for d in degrees}
+
+
+ALL = ((25, 30, 40, 50), (30, 20, 10))
+
+
+def test_metric_by_hand():
+    label = GraspRectangle(100, 80, 0.3, 40, 20)
+    assert right(label, label) == names(*ALL)
+    # Half of the opening beside it: 400 of 1,200 px2 are shared, IoU 1/3.
+    along = 20 * np.array([math.cos(0.3), math.sin(0.3)])
+    beside = GraspRectangle(100 + along[0], 80 + along[1], 0.3, 40, 20)
+    assert iou(beside, label) == pytest.approx(1 / 3)
+    assert right(beside, label) == names((25, 30), (30, 20, 10))
+    # A quarter of the opening: 600 of 1,000 px2.
+    near = GraspRectangle(100 + along[0] / 2, 80 + along[1] / 2, 0.3, 40, 20)
+    assert right(near, label) == names(*ALL)
+    # Twice as large around the same centre: 800 of 3,200 px2, exactly 25 %, which is not more.
+    assert right(GraspRectangle(100, 80, 0.3, 80, 40), label) == set()
+    assert right(None, label) == set() and right(label) == set()
+
+
+def test_both_conditions_hold_for_the_same_label():
+    answer = GraspRectangle(100, 80, 0.0, 40, 20)
+    turned = GraspRectangle(100, 80, math.radians(80), 40, 20)
+    away = GraspRectangle(300, 80, 0.0, 40, 20)
+    assert right(answer, turned, away) == set()
+    assert not correct_by(answer, [turned, away])
+    assert right(answer, turned, away, answer) == names(*ALL)
+
+
+@pytest.mark.parametrize('degrees, allowed', [
+    (9, (30, 20, 10)), (19, (30, 20)), (29, (30,)), (31, ())])
+@pytest.mark.parametrize('theta', [0.0, 85.0, -89.0, 45.0])
+def test_angles_modulo_half_a_turn(theta, degrees, allowed):
+    """A square of 40 x 40 overlaps its turned self enough at any angle."""
+    label = GraspRectangle(50, 50, math.radians(theta), 40, 40)
+    for turn in (degrees, -degrees, degrees + 180, degrees - 180):
+        answer = GraspRectangle(50, 50, math.radians(theta + turn), 40, 40)
+        assert iou(answer, label) > 0.5
+        assert right(answer, label) == names(ALL[0], allowed)
+
+
+def test_rectangles_across_the_border_are_not_cut():
+    """Half of both rectangles lies outside the image; cut off there, they would overlap more."""
+    label = GraspRectangle(0, 0, 0.0, 40, 20)
+    answer = GraspRectangle(-24, 0, 0.0, 40, 20)
+    # 16 of 40 px along the opening are shared: 320 of 1,280 px2.
+    assert iou(answer, label) == pytest.approx(0.25)
+    assert right(answer, label) == set()
+    assert right(GraspRectangle(-23, 0, 0.0, 40, 20), label) == names((25,), (30, 20, 10))
+
+
+def test_a_ledger_survives_interruption(tmp_path):
+    path = tmp_path / 'folder' / 'answers.jsonl'
+    ledger = table.Ledger(path, 'abc')
+    ledger.add('0001', {'value': 1})
+    ledger.add('0002', {'value': 2})
+    with open(path, 'a') as file:
+        file.write('{"weights": "abc", "key": "00')
+    again = table.Ledger(path, 'abc')
+    assert again.entries == {'0001': {'value': 1}, '0002': {'value': 2}}
+    again.add('0003', {'value': 3})
+    assert list(table.Ledger(path, 'abc').entries) == ['0001', '0002', '0003']
+    assert table.Ledger(path, 'other weights').entries == {}
+
+
+class _Detector:
+    """Answers with fixed candidates and remembers who was asked when."""
+
+    def __init__(self, name='detector', asked=None, rectangles=()):
+        self.name, self.asked, self.rectangles = name, [] if asked is None else asked, rectangles
+
+    def warm_up(self):
+        pass
+
+    def detect(self, frame, region=None, minimum_score=0.0, need_pose=True):
+        self.asked.append(self.name)
+        candidates = tuple(Candidate((r.x, r.y), 1.0, r.theta, r, 0.9 - 0.1 * i)
+                           for i, r in enumerate(self.rectangles))
+        best = candidates[0] if candidates else None
+        return Detection(candidates, best, Reason.OK if best else Reason.NO_CANDIDATE, '', {},
+                         (0.0, 0.0, 100.0, 100.0))
+
+
+def _data(count=3, **changes):
+    rgb = np.full((100, 100, 3), 90, np.uint8)
+    frames = [LabelledFrame(f'{i:06d}', RgbdFrame(rgb, None, None),
+                            np.array([[50.0, 50.0, 0.1, 30.0, 12.0]]), np.ones(1))
+              for i in range(count)]
+    values = {'name': 'simulated', 'train': frames, 'validation': frames, 'test': frames,
+              'names': tuple(f.name for f in frames), 'split': {'seed': 1, 'kind': 'unseen'}}
+    return table.TableData(**{**values, **changes})
+
+
+def test_answers_are_judged_and_not_asked_for_twice(tmp_path):
+    data, ledger = _data(), table.Ledger(tmp_path / 'a.jsonl', 'abc')
+    wrong, good = GraspRectangle(20, 20, 0.1, 30, 12), GraspRectangle(50, 50, 0.1, 30, 12)
+    detector = _Detector(rectangles=(wrong, good))
+    given = table.answers(detector, data, ledger)
+    assert [a['any_candidate'] for a in given] == [True] * 3
+    assert not any(any(a['correct'].values()) for a in given)
+    assert given[0]['rectangle'] == pytest.approx([20, 20, 0.1, 30, 12])
+    assert table.answers(detector, data, table.Ledger(tmp_path / 'a.jsonl', 'abc')) == given
+    assert len(detector.asked) == 3
+    nothing = table.answers(_Detector(), data, table.Ledger(tmp_path / 'b.jsonl', 'abc'))
+    assert nothing[0]['rectangle'] is None and nothing[0]['reason'] == 'NO_CANDIDATE'
+    figures = table.summarize(nothing[:1] + table.answers(
+        _Detector(rectangles=(good,)), data, table.Ledger(tmp_path / 'c.jsonl', 'x')))
+    assert figures['accuracy'] == 0.75 and figures['n'] == 4
+    assert figures['accuracy_at']['iou50_10deg'] == 0.75 and figures['any_candidate'] == 0.75
+
+
+def test_systems_are_timed_in_turns():
+    asked = []
+    detectors = {name: _Detector(name, asked) for name in ('a', 'b')}
+    times = table.interleaved_times(detectors, _data(), rounds=2, repeats=3)
+    assert asked == ['a'] * 3 + ['b'] * 3 + ['a'] * 3 + ['b'] * 3
+    assert times['a']['rounds'] == 2
+    assert 0 < times['a']['milliseconds'] <= times['a']['milliseconds_p95']
+
+
+def test_mean_and_spread():
+    spread = table.mean_and_spread([0.8, 0.9, 1.0])
+    assert spread['mean'] == pytest.approx(0.9)
+    assert spread['standard_deviation'] == pytest.approx(0.1)
+
+
+def test_a_picture_with_all_systems():
+    data = _data(2)
+    good, wrong = [a['rectangle'] for a in ({'rectangle': [50, 50, 0.1, 30, 12]},
+                                            {'rectangle': [20, 20, 1.0, 30, 12]})]
+    given = {'regression': [{'rectangle': good, 'correct': {'iou25_30deg': True}}] * 2,
+             'multi_stage_stn': [{'rectangle': wrong, 'correct': {}},
+                                 {'rectangle': None, 'correct': {}}]}
+    picture = comparison([data.test[0], data.test[1]], given, None, size=120)
+    assert picture.shape == (26 + 2 * 120, 2 * 120, 3)
+
+    def has(cell, colour):
+        return (np.abs(cell.astype(int) - colour).sum(axis=2) < 60).sum()
+
+    cells = picture[26:].reshape(2, 120, 2, 120, 3).swapaxes(1, 2)
+    green, red = (30, 210, 80), (255, 70, 60)
+    assert has(cells[0, 0, :100], green) > 20 and has(cells[0, 0, :100], red) == 0
+    # Without an answer there is no rectangle, only the words below.
+    assert has(cells[1, 1, :100], red) == 0 and has(cells[1, 1, 100:], red) > 5
+
+
+@pytest.fixture(scope='module')
+def folders(tmp_path_factory):
+    """Simulated images of three seeds, few trials each."""
+    root = tmp_path_factory.mktemp('table')
+    for number, name in enumerate(('train', 'validation', 'test')):
+        generate_dataset(root / name, 3, 7000 + number, candidates=8, progress=False)
+    return root
+
+
+def test_test_scenes_must_be_unseen(folders):
+    with pytest.raises(DataError, match='another --seed'):
+        table.simulated([folders / 'train'], folders / 'validation', folders / 'train')
+
+
+def run(*arguments):
+    return CliRunner().invoke(main, [str(a) for a in arguments])
+
+
+def test_the_command_makes_a_table(folders, tmp_path):
+    arguments = ('table', '--train', folders / 'train', '--validation', folders / 'validation',
+                 '--test', folders / 'test', '--runs', tmp_path / 'runs', '--results',
+                 tmp_path / 'results', '--system', 'multi_stage_stn', '--system', 'regression',
+                 '--images', 132, '--rounds', 1, '--retrain', '--threads', 1)
+    result = run(*arguments)
+    assert result.exit_code == 0, result.output
+    written = json.loads((tmp_path / 'results' / 'table_simulated.json').read_text())
+    assert [row['system'] for row in written['rows']] == ['regression', 'multi_stage_stn']
+    assert written['n'] == len(written['split']['test']) > 0 and written['seed'] == 7002
+    for row in written['rows']:
+        assert 0 <= row['accuracy'] <= 1 and 0 <= row['lift'] <= 1 and row['milliseconds'] > 0
+        assert row['training']['images'] == 132
+    assert written['rows'][1]['before_end_to_end'] is not None
+    text = (tmp_path / 'results' / 'table_simulated.md').read_text()
+    assert text == markdown(written) and 'Multi-stage STN' in text
+    picture = cv2.imread(str(tmp_path / 'runs' / 'table_simulated.png'))
+    assert picture is not None and picture.shape[1] == 2 * 220
+    # Again: nothing is trained or asked anew.
+    weights = tmp_path / 'runs' / 'table_simulated' / 'regression' / 'model.safetensors'
+    before = weights.stat().st_mtime_ns, (weights.parent / 'answers.jsonl').read_text()
+    assert run(*arguments).exit_code == 0
+    assert before == (weights.stat().st_mtime_ns, (weights.parent / 'answers.jsonl').read_text())
+
+
+@pytest.mark.parametrize('arguments, message', [
+    ((), 'give --cornell DIR'), (('--train', '.'), '--validation and --test'),
+    (('--train', '.', '--validation', '.', '--test', '.', '--folds'), '--folds needs --cornell')])
+def test_the_command_says_what_is_missing(arguments, message):
+    result = run('table', *arguments)
+    assert result.exit_code == 2 and message in result.output
+
+
+def test_the_paper_reports_every_system():
+    assert tuple(table.PAPER) == SYSTEMS
