@@ -317,13 +317,17 @@ def lift(scenes: int, seed: int, output: Path | None, model: str, system: str | 
               help='Of the split of --cornell.')
 @click.option('--rounds', type=click.IntRange(1), default=10, show_default=True,
               help='Images that all systems are timed on, one after the other.')
+@click.option('--publish', 'published', type=click.Path(path_type=Path), metavar='DIR',
+              help='Put the weights there, where models/ is the place that detect --system looks '
+                   'into, with model cards.')
 @click.option('--only-train', is_flag=True, help='Train what is missing, and stop.')
 @click.option('--threads', type=click.IntRange(1), default=2, show_default=True)
 @click.option('--device', default='cpu', show_default=True)
 def table(cornell: Path | None, folds: bool, object_wise: bool, learned: tuple[Path, ...],
           validation: Path | None, tested: Path | None, test_images: int, runs: Path,
           results: Path, systems: tuple[str, ...], retrain: bool, images: int | None, seed: int,
-          split_seed: int, rounds: int, only_train: bool, threads: int, device: str) -> None:
+          split_seed: int, rounds: int, published: Path | None, only_train: bool, threads: int,
+          device: str) -> None:
     """
     Make Table I of the paper: five systems on the same images, on this machine.
 
@@ -368,6 +372,8 @@ def table(cornell: Path | None, folds: bool, object_wise: bool, learned: tuple[P
             if folds and parts:
                 result['folds'] = table_run.folds(run, parts)
             path, written = table_run.write(run, result)
+            if published:
+                table_run.publish(run, data, json.loads(path.read_text()), published)
             click.echo(written.read_text())
             click.echo(f'{path}, {written}, {runs / f"table_{data.name}.png"}')
     except (DataError, TrainingError, ValueError) as error:
@@ -483,12 +489,16 @@ def _picture_path(stages: Path, index: int, many: bool) -> Path:
 @click.option('--json', 'as_json', is_flag=True, help='Print one JSON object a line.')
 @click.option('--stages', type=click.Path(path_type=Path), metavar='OUT.png',
               help='Draw the four stages; with --list, one numbered picture for each image.')
+@click.option('--region', nargs=4, type=float, metavar='X Y WIDTH HEIGHT',
+              help='Part of the images to look at, in pixels; default is the largest centred '
+                   'square. Cornell is learned at 104 74 400 400.')
 @click.option('--minimum-score', type=click.FloatRange(0, 1), default=MINIMUM_SCORE,
               show_default=True, help='Below this score a candidate is no grasp.')
 @_model_options
 def detect(rgb: Path | None, depth: Path | None, intrinsics: tuple[float, ...] | None,
-           list_file: Path | None, as_json: bool, stages: Path | None, minimum_score: float,
-           model: str, system: str | None, trained_on: str, device: str, threads: int,
+           list_file: Path | None, as_json: bool, stages: Path | None,
+           region: tuple[float, float, float, float] | None, minimum_score: float, model: str,
+           system: str | None, trained_on: str, device: str, threads: int,
            candidates: int) -> None:
     """
     Find the best grasp in image files.
@@ -516,7 +526,7 @@ def detect(rgb: Path | None, depth: Path | None, intrinsics: tuple[float, ...] |
         else:
             try:
                 frame = read_frame(job.listed.rgb, job.listed.depth, job.listed.intrinsics)
-                detection = detector.detect(frame, minimum_score=minimum_score, need_pose=False)
+                detection = detector.detect(frame, region, minimum_score, need_pose=False)
                 reason, message = detection.reason.name, detection.message
             except GraspError as error:
                 reason, message = error.reason.name, str(error)

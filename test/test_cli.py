@@ -64,6 +64,22 @@ def test_detect_finds_the_object_and_its_pose(scene_files, depth):
     assert np.linalg.norm(record['grasp']['quaternion']) == pytest.approx(1)
 
 
+def test_detect_in_a_region(scene_files):
+    folder, mask, _ = scene_files
+    rows, columns = np.nonzero(mask)
+    left, top = max(0, int(columns.mean()) - 100), max(0, int(rows.mean()) - 100)
+    region = (left, top, min(200, 640 - left), min(200, 480 - top))
+    record = json.loads(run('detect', folder / 'rgb.png', folder / 'depth.png', '--json',
+                            '--region', *region).output)
+    assert record['candidates']
+    for candidate in record['candidates']:
+        assert left - 0.5 <= candidate['x'] <= left + region[2]
+        assert top - 0.5 <= candidate['y'] <= top + region[3]
+    refused = json.loads(run('detect', folder / 'rgb.png', '--json', '--region', 600, 0, 100,
+                             100).output)
+    assert refused['reason'] == 'INVALID_REQUEST'
+
+
 def test_detect_needs_nothing_but_colour(scene_files):
     folder, mask, _ = scene_files
     record = json.loads(run('detect', folder / 'rgb.png', '--json').output)

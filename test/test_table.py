@@ -211,6 +211,15 @@ def test_the_command_makes_a_table(folders, tmp_path):
     assert text == markdown(written) and 'Multi-stage STN' in text
     picture = cv2.imread(str(tmp_path / 'runs' / 'table_simulated.png'))
     assert picture is not None and picture.shape[1] == 2 * 220
+    # The weights can be published, and are found again by the split that they know.
+    published = run(*arguments, '--publish', tmp_path / 'models')
+    assert published.exit_code == 0, published.output
+    for system in ('regression', 'multi_stage_stn'):
+        card = (tmp_path / 'models' / f'table_simulated_{system}.md').read_text()
+        assert '3 simulated images (3 with rgb, depth and normals)' in card
+        assert ('ResNet-32' in card) == (system == 'regression')
+        sidecar = json.loads((tmp_path / 'models' / f'table_simulated_{system}.json').read_text())
+        assert sidecar['split']['seeds']['test'] == [7002]
     # Again: nothing is trained or asked anew.
     weights = tmp_path / 'runs' / 'table_simulated' / 'regression' / 'model.safetensors'
     before = weights.stat().st_mtime_ns, (weights.parent / 'answers.jsonl').read_text()

@@ -30,6 +30,7 @@ class Regression(GraspNetwork):
     """One grasp: x, y, cos 2 theta, sin 2 theta, opening and jaw size, directly."""
 
     ARCHITECTURE = 'regression'
+    SUMMARY = 'A ResNet-32 that answers with one grasp'
     CONFIG = RegressionConfig
     TITLES = ('location', 'angle', 'rectangle', 'the one answer: no score')
     config: RegressionConfig

@@ -25,6 +25,7 @@ class SingleStageSTN(GraspNetwork):
     """K grasps at once, then the classifier and max."""
 
     ARCHITECTURE = 'single_stage_stn'
+    SUMMARY = 'A single-stage spatial transformer network'
     CONFIG = PatchConfig
     TITLES = ('STN: locations', 'STN: angles', 'STN: rectangles', 'classifier: scores')
     config: PatchConfig

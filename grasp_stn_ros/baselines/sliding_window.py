@@ -49,7 +49,7 @@ class WindowConfig(NetworkConfig):
         (20.0, 11.0), (32.0, 11.0), (52.0, 13.0), (28.0, 18.0), (46.0, 26.0), (76.0, 32.0))
     margin: tuple[float, float] = (0.0, 0.0)  # pixels around a window that the classifier sees
     patch: int = 24                         # samples
-    chunk: int = 2400                       # windows scored at a time
+    chunk: int = 300                        # windows scored at a time; fits the cache
     hidden: int = 200                       # units of each autoencoder
     width: float = 1.0                      # of the CNN
 
@@ -133,6 +133,7 @@ class CNNSlidingWindow(SlidingWindow):
     """Windows scored by a CNN of four layers: three convolutions and a linear one."""
 
     ARCHITECTURE = 'cnn_sliding_window'
+    SUMMARY = 'A convolutional classifier of sliding windows'
 
     def __init__(self, config: WindowConfig | None = None):
         """Build an untrained network."""
@@ -184,6 +185,7 @@ class SAESlidingWindow(SlidingWindow):
     """Windows scored by two stacked sparse autoencoders and a logistic unit on top."""
 
     ARCHITECTURE = 'sae_sliding_window'
+    SUMMARY = 'Stacked sparse autoencoders that classify sliding windows'
 
     def __init__(self, config: WindowConfig | None = None):
         """Build an untrained network."""

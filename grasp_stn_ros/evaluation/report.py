@@ -64,7 +64,8 @@ def write_json(path: str | Path, content: dict[str, Any], threads: int | None = 
     """Write a result with its provenance, atomically, into a folder that may not exist yet."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, (json.dumps({**provenance(threads), **content}, indent=2) + '\n').encode())
+    record = {**provenance(threads), **content}
+    write_atomically(path, (json.dumps(record, indent=2) + '\n').encode())
 
 
 def wilson_interval(successes: int, n: int, z: float = 1.96) -> tuple[float, float]:

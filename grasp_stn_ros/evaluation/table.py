@@ -197,8 +197,9 @@ def lifts(given: Sequence[dict[str, Any]], data: TableData, ledger: Ledger,
         record = given[index]['grasp']
         outcome = f'no grasp: {given[index]["reason"]}'
         if record is not None:
-            grasp = Grasp(**{k: np.asarray(v) if isinstance(v, list) else v
-                             for k, v in record.items()})
+            values: dict[str, Any] = {k: np.asarray(v) if isinstance(v, list) else v
+                                      for k, v in record.items()}
+            grasp = Grasp(**values)
             scene = open_scene(data.scene_seed, int(name))
             try:
                 friction = float(np.random.default_rng(

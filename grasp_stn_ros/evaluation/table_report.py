@@ -1,4 +1,4 @@
-"""Table I as Markdown, and pictures of all systems on the same images (the paper's Figs. 9, 10)."""
+"""Table I as Markdown, and all systems on the same images, as in the paper's Figs. 9 and 10."""
 
 from __future__ import annotations
 
@@ -45,9 +45,10 @@ def markdown(result: dict[str, Any]) -> str:
                  f'{row["time_ratio"]:.2f}' if row['time_ratio'] < 10
                  else f'{row["time_ratio"]:.0f}', f'{100 * paper[0]:.2f}', f'{paper[1]:g}']
         lines.append(f'| {" | ".join(cells)} |')
-    lines += ['', f'n = {result["n"]} test images, seed {result["seed"]}, {result["split"]["kind"]}'
-              f', {result["machine"]["cpu"]}, {result["machine"]["threads"]} threads, commit '
-              f'{result["commit"]}; written by `{result["command"]}`.']
+    machine = result['machine']
+    lines += ['', f'n = {result["n"]} test images, seed {result["seed"]}, '
+              f'{result["split"]["kind"]}, {machine["cpu"]}, {machine["threads"]} threads, '
+              f'commit {result["commit"]}; written by `{result["command"]}`.']
     before = [row for row in rows if row.get('before_end_to_end') is not None]
     if before:
         lines += ['', 'Accuracy before the end-to-end step: ' + ', '.join(
@@ -64,10 +65,11 @@ def markdown(result: dict[str, Any]) -> str:
                      if folds.get('before_end_to_end') else '') + ').']
     lines += ['', 'Accuracy in % by thresholds of the rectangle metric (IoU above, angle within):',
               '']
-    lines += [f'| System | {" | ".join(f"{round(100 * i)} %, {d} deg" for i in IOUS for d in DEGREES)} |',
-              '|---' + '|---:' * (len(IOUS) * len(DEGREES)) + '|']
+    metrics = [(least, most) for least in IOUS for most in DEGREES]
+    head = [f'{round(100 * least)} %, {most} deg' for least, most in metrics]
+    lines += [f'| System | {" | ".join(head)} |', '|---' + '|---:' * len(metrics) + '|']
     for row in rows:
-        cells = [_percent(row['accuracy_at'][metric_name(i, d)]) for i in IOUS for d in DEGREES]
+        cells = [_percent(row['accuracy_at'][metric_name(*metric)]) for metric in metrics]
         lines.append(f'| {TITLES[row["system"]]} | {" | ".join(cells)} |')
     return '\n'.join(lines) + '\n'
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 import json
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,12 @@ from typing import Any
 import torch
 
 from ..atomic import write_atomically
+from ..baselines.sliding_window import SlidingWindow
 from ..detector import GraspDetector, find_weights
 from ..names import SYSTEMS, table_weights
+from ..preprocessing import INPUT_SIZE
 from ..stn import checkpoint
+from ..stn.model_card import model_card
 from ..training.curves import plot_curves
 from ..training.systems import TRAINABLE
 from ..training.trainer import Trainer
@@ -32,7 +36,8 @@ from .table import (
 )
 from .table_report import comparison, markdown
 
-Tracked = Callable[[Iterable, str], Iterable]
+# Passes items on and shows progress under a name, the argument ``what``.
+Tracked = Callable[..., Iterable]
 
 
 @dataclass(frozen=True)
@@ -118,7 +123,7 @@ def _asked(run: TableRun, data: TableData, system: str, path: Path, file: str = 
         -> list[dict[str, Any]]:
     ledger = Ledger(run.folder(data, system) / file, checkpoint.read_sidecar(path)['sha256'])
     return answers(_detector(run, path), data, ledger,
-                   lambda items: run.tracked(items, f'{data.name}: {system}'))
+                   partial(run.tracked, what=f'{data.name}: {system}'))
 
 
 def _before_end_to_end(run: TableRun, data: TableData, system: str) -> float | None:
@@ -139,12 +144,11 @@ def measure(run: TableRun, data: TableData) -> dict[str, Any]:
         for system, path in paths.items():
             ledger = Ledger(run.folder(data, system) / 'lifts.jsonl',
                             checkpoint.read_sidecar(path)['sha256'])
-            outcomes[system] = lifts(
-                given[system], data, ledger,
-                lambda items, system=system: run.tracked(items, f'lifts: {system}'))
+            outcomes[system] = lifts(given[system], data, ledger,
+                                     partial(run.tracked, what=f'lifts: {system}'))
     detectors = {system: _detector(run, path) for system, path in paths.items()}
     times = interleaved_times(detectors, data, run.rounds,
-                              tracked=lambda items: run.tracked(items, f'{data.name}: timing'))
+                              tracked=partial(run.tracked, what=f'{data.name}: timing'))
     reference = times.get('multi_stage_stn', {}).get('milliseconds')
     rows = []
     for system, path in paths.items():
@@ -158,8 +162,8 @@ def measure(run: TableRun, data: TableData) -> dict[str, Any]:
             'parameters': sum(p.numel() for p in model.parameters()),
             'config': sidecar['config'], 'weights_sha256': sidecar['sha256'],
             'training': sidecar.get('training', {}),
-            **({'windows': len(model.windows(400, torch.zeros(1)))}
-               if system.endswith('sliding_window') else {})})
+            **({'windows': len(model.windows(INPUT_SIZE, torch.zeros(1)))}
+               if isinstance(model, SlidingWindow) else {})})
     result = {'data': data.name, 'n': len(data.names), 'seed': data.split['seed'],
               'split': data.split, 'rows': rows}
     if run.rounds and reference:
@@ -191,6 +195,33 @@ def folds(run: TableRun, parts: Sequence[TableData], system: str = 'multi_stage_
             / sum(f['n'] for f in found),
             'any_candidate': [f['any_candidate'] for f in found],
             'before_end_to_end': known if len(known) == len(before) else None}
+
+
+def publish(run: TableRun, data: TableData, result: dict[str, Any], folder: Path) -> None:
+    """
+    Put the weights of a table where ``detect --system`` finds them, each with its model card.
+
+    ``result`` is the table as it was read back from its file, with its provenance.
+    """
+    trained_on = (f'{result["split"]["n"]["train"]} {data.name} images ('
+                  + ', '.join(f'{n} with {c}' for c, n in
+                              result['split']['channels']['train'].items() if n) + ')')
+    for row in result['rows']:
+        model, sidecar = checkpoint.load(weights(run, data, row['system']))
+        if sidecar['sha256'] != row['weights_sha256']:
+            raise checkpoint.CheckpointError(
+                f'{row["system"]}: the weights are not those that the table was measured with')
+        metrics = {key: result[key] for key in ('seed', 'command', 'commit', 'date', 'machine')}
+        metrics.update(plain=row['accuracy'], n=row['n'],
+                       split=f'{data.name}, {result["split"]["kind"]}')
+        metrics.update({key: row[key] for key in ('lift', 'before_end_to_end')
+                        if row.get(key) is not None})
+        out = folder / table_weights(data.name, row['system'])
+        checkpoint.save(out, model, {
+            'training': row['training'], 'split': training_split(data), 'data': trained_on,
+            'licence': 'Apache-2.0', 'metrics': {f'table_{data.name}': metrics}})
+        card = model_card(out.stem, checkpoint.read_sidecar(out))
+        write_atomically(out.with_suffix('.md'), card.encode())
 
 
 def write(run: TableRun, result: dict[str, Any]) -> tuple[Path, Path]:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..architectures import ARCHITECTURES
+
 # What a result says about a model, and how the card puts it.
 _FIGURES = {
     'plain': 'rectangle metric (IoU > 25 %, 30 degrees)',
+    'before_end_to_end': 'the same before the end-to-end step',
     'strict': 'strict rectangle metric (IoU > 50 %, 15 degrees)',
     'any_plain': 'some candidate correct by the rectangle metric',
     'plain_rgbd': 'rectangle metric, images with depth',
@@ -33,9 +36,9 @@ def model_card(name: str, sidecar: dict[str, Any], picture: str = '') -> str:
     lines = [f'# Model card: {name}', '']
     if picture:
         lines += [f'![Stages of a detection]({picture})', '']
+    network = ARCHITECTURES[sidecar['architecture']]
     lines += [
-        'A multi-stage spatial transformer network for grasp detection with a parallel-jaw '
-        'gripper',
+        f'{network.SUMMARY}, for grasp detection with a parallel-jaw gripper',
         f'({sidecar["architecture"]}, K = {config["candidates"]} candidates by default). '
         'Input: 7 x 400 x 400 (RGB, height above',
         'the support plane, surface normals); output: every candidate with location, angle, '
@@ -62,10 +65,9 @@ def model_card(name: str, sidecar: dict[str, Any], picture: str = '') -> str:
         '', '## Use and limits', '',
         'For objects up to the opening of the gripper on a support that is roughly a plane, seen '
         'from 0.6 to 1.1 m.',
-        'The score orders candidates; it is not calibrated as a probability. Trained on '
-        'simulation alone: figures on',
-        'real images are those in the table, if any. Transparent and reflective objects, clutter '
-        'and objects that need',
-        'a sideways approach were not trained. It must not be the only safeguard of a robot near '
-        'people.', '']
+        'The score orders candidates; it is not calibrated as a probability. Other images than '
+        'those it was trained on can',
+        'be harder than the table says. Transparent and reflective objects, clutter and objects '
+        'that need a sideways approach',
+        'were not trained. It must not be the only safeguard of a robot near people.', '']
     return '\n'.join(lines)

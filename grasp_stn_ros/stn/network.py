@@ -82,11 +82,12 @@ class GraspNetwork(nn.Module):
     """
     Base class of every network that :class:`GraspDetector` can run.
 
-    ``ARCHITECTURE`` is its name in sidecars, ``CONFIG`` the class of its configuration and
-    ``TITLES`` what its four intermediate results are called in pictures.
+    ``ARCHITECTURE`` is its name in sidecars, ``SUMMARY`` what it is, ``CONFIG`` the class of its
+    configuration and ``TITLES`` what its four intermediate results are called in pictures.
     """
 
     ARCHITECTURE: ClassVar[str]
+    SUMMARY: ClassVar[str] = 'A multi-stage spatial transformer network'
     CONFIG: ClassVar[type[NetworkConfig]]
     TITLES: ClassVar[tuple[str, str, str, str]] = (
         '1  STN crop: locations', '2  STN rotation: angles', '3  STN scale, crop: rectangles',

@@ -59,6 +59,7 @@ class PaperSTN(GraspNetwork):
     """Four blocks, each with a network of its own; see the module."""
 
     ARCHITECTURE = 'multi_stage_stn'
+    SUMMARY = 'A multi-stage spatial transformer network in the setting of its paper'
     CONFIG = PaperConfig
     config: PaperConfig
 

@@ -118,7 +118,9 @@ def image_resnet(inputs: int, outputs: int, width: float = 1.0,
                  blocks: tuple[int, ...] = (5, 5, 5), grid: int = 10,
                  dropout: float = 0.0) -> ResNet:
     """
-    Build the ResNet (with the default blocks, ResNet-32) for images of 400x400; its features have stride 16, 25x25 cells.
+    Build the ResNet, by default ResNet-32, for images of 400x400.
+
+    Its features have stride 16, 25x25 cells.
 
     The original one is for images of 32x32. Here the first convolution has a stride of four, as
     the stem of the ResNets for photographs.

@@ -89,11 +89,11 @@ TRAINABLE: dict[str, System] = {
     'regression': System(
         'regression', objectives.regression,
         (Phase('regression', 1.0, frozenset({'regression'})),),
-        _paper_settings(12_000, measure_every=3_000)),
+        _paper_settings(9_000, measure_every=3_000)),
     'single_stage_stn': System(
         'single_stage_stn', objectives.single_stage,
         separate_schedule(('localization', 'classifier'), (0.6, 0.2), (0.08, 0.12)),
-        _paper_settings(16_000)),
+        _paper_settings(12_000)),
     'multi_stage_stn': System(
         'multi_stage_stn', objectives.paper,
         separate_schedule(('crop', 'rotation', 'scale_crop', 'classifier'),
