@@ -211,6 +211,10 @@ def test_the_command_makes_a_table(folders, tmp_path):
     assert text == markdown(written) and 'Multi-stage STN' in text
     picture = cv2.imread(str(tmp_path / 'runs' / 'table_simulated.png'))
     assert picture is not None and picture.shape[1] == 2 * 220
+    # Without the multi-stage STN there is nothing to compare times with.
+    alone = run(*arguments[:-11], '--system', 'regression', *arguments[-7:], '--results',
+                tmp_path / 'alone')
+    assert alone.exit_code == 0, alone.output
     # The weights can be published, and are found again by the split that they know.
     published = run(*arguments, '--publish', tmp_path / 'models')
     assert published.exit_code == 0, published.output

@@ -29,6 +29,10 @@ def _percent(value: float | None) -> str:
     return '' if value is None else f'{100 * value:.1f}'
 
 
+def _ratio(value: float | None) -> str:
+    return '' if value is None else f'{value:.2f}' if value < 10 else f'{value:.0f}'
+
+
 def markdown(result: dict[str, Any]) -> str:
     """The table of a result that ``grasp_stn table`` wrote, with n, split and command."""
     rows = result['rows']
@@ -42,8 +46,7 @@ def markdown(result: dict[str, Any]) -> str:
         cells = [TITLES[row['system']], _percent(row['accuracy']),
                  f'{100 * low:.1f} to {100 * high:.1f}', _percent(row['any_candidate']),
                  *([_percent(row.get('lift'))] * lifted), f'{row["milliseconds"]:.0f}',
-                 f'{row["time_ratio"]:.2f}' if row['time_ratio'] < 10
-                 else f'{row["time_ratio"]:.0f}', f'{100 * paper[0]:.2f}', f'{paper[1]:g}']
+                 _ratio(row['time_ratio']), f'{100 * paper[0]:.2f}', f'{paper[1]:g}']
         lines.append(f'| {" | ".join(cells)} |')
     machine = result['machine']
     lines += ['', f'n = {result["n"]} test images, seed {result["seed"]}, '
