@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+import math
 from typing import Any
 
 import cv2
@@ -22,6 +23,7 @@ TITLES = {
     'single_stage_stn': 'Single-stage STN',
     'multi_stage_stn': 'Multi-stage STN',
 }
+_DRAWN_LABELS = 12  # simulated images have up to 60, which would hide the object
 _LABEL, _RIGHT, _WRONG, _WHITE = (150, 150, 150), (30, 210, 80), (255, 70, 60), (255, 255, 255)
 
 
@@ -83,7 +85,7 @@ def comparison(samples: Sequence[LabelledFrame], given: dict[str, Sequence[dict[
     """
     Draw a row for each sample and a column for each system -> (H, W, 3) uint8 RGB.
 
-    Labels are thin and grey, the answer is green where the rectangle metric calls it correct and
+    Labels (12 or fewer, evenly drawn from all) are thin and grey, the answer is green where the rectangle metric calls it correct and
     red where not; ``given`` and ``outcomes`` (of the lifts) are by system, in the order of the
     samples.
     """
@@ -95,7 +97,9 @@ def comparison(samples: Sequence[LabelledFrame], given: dict[str, Sequence[dict[
         view = _around_labels(sample, region, size)
         image = cv2.warpAffine(sample.frame.rgb, view.matrix, (size, size),
                                flags=cv2.INTER_AREA if view.scale < 1 else cv2.INTER_CUBIC)
-        labels = [g.transformed(view.matrix) for g in sample.graspable()]
+        labels = sample.graspable()
+        labels = [g.transformed(view.matrix)
+                  for g in labels[::math.ceil(len(labels) / _DRAWN_LABELS) or 1]]
         cells = []
         for system in given:
             cell = image.copy()
