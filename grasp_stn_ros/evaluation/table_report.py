@@ -85,9 +85,9 @@ def comparison(samples: Sequence[LabelledFrame], given: dict[str, Sequence[dict[
     """
     Draw a row for each sample and a column for each system -> (H, W, 3) uint8 RGB.
 
-    Labels (12 or fewer, evenly drawn from all) are thin and grey, the answer is green where the rectangle metric calls it correct and
-    red where not; ``given`` and ``outcomes`` (of the lifts) are by system, in the order of the
-    samples.
+    Labels (12 or fewer, evenly drawn from all) are thin and grey, the answer is green where the
+    rectangle metric calls it correct and red where not; ``given`` and ``outcomes`` (of the lifts)
+    are by system, in the order of the samples.
     """
     header = np.full((26, size * (len(given)), 3), 40, np.uint8)
     for column, system in enumerate(given):
