@@ -1,5 +1,8 @@
 """The simulated camera: geometry of the pose, masks, randomization, reproducible frames."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -151,3 +154,20 @@ def test_depth_survives_its_file_format():
     raw = encode_depth(depth)
     np.testing.assert_array_equal(raw, [[0, 7321, 10000]])
     np.testing.assert_allclose(decode_depth(raw), depth, atol=1e-6)
+
+
+def test_pytorch_can_make_an_optimizer_after_a_picture_was_rendered():
+    """Under PyTorch for CUDA this ended the process: Triton and Mesa each bring an LLVM."""
+    program = ("from grasp_stn_ros.simulation.rendering import OffscreenRenderer\n"
+               "import mujoco\n"
+               "model = mujoco.MjModel.from_xml_string('<mujoco><worldbody>"
+               '<geom type="sphere" size=".1"/><camera name="above" pos="0 0 1"/>'
+               "</worldbody></mujoco>')\n"
+               "OffscreenRenderer(model, 64, 48).close()\n"
+               "import torch\n"
+               "torch.optim.AdamW([torch.zeros(1, requires_grad=True)])\n"
+               "print('made')\n")
+    result = subprocess.run([sys.executable, '-c', program], capture_output=True, text=True,
+                            timeout=120, check=False)
+    assert result.stdout.strip() == 'made', result.stderr
+    assert result.returncode == 0

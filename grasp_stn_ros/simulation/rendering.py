@@ -7,6 +7,8 @@ compiles its shaders anew: 0.7 s for each scene. Sharing the context makes that 
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import os
 import sys
 import threading
@@ -24,9 +26,22 @@ else:
 _contexts = threading.local()
 
 
+def _load_triton_first() -> None:
+    """
+    Import Triton, which comes with PyTorch for CUDA, before the OpenGL driver is loaded.
+
+    Mesa's software renderer and Triton each bring an LLVM of their own. Where Mesa's is there
+    first, importing Triton ends the process with a segmentation fault (seen with LLVM 15 and
+    Triton 3.7); PyTorch imports it late, with the first optimizer.
+    """
+    with contextlib.suppress(ImportError):
+        importlib.import_module('triton')
+
+
 def _make_current() -> None:
     """Bind this thread's OpenGL context, creating it at first use; it lives as the thread does."""
     if getattr(_contexts, 'context', None) is None:
+        _load_triton_first()
         _contexts.context = GLContext(0, 0)
     _contexts.context.make_current()
 
