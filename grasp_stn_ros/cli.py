@@ -16,7 +16,7 @@ from rich.table import Table
 
 from . import __version__
 from .detection import MINIMUM_SCORE
-from .names import SYSTEMS, TABLES, table_weights
+from .names import SIMULATED, SYSTEMS, TABLES, table_weights
 
 if TYPE_CHECKING:
     from .detection import Detection
@@ -53,14 +53,19 @@ def main() -> None:
 @click.option('--out', type=click.Path(path_type=Path), required=True, help='Folder to fill.')
 @click.option('--shard', type=_Shard(), default=(0, 1), metavar='I/N',
               help='Only every N-th scene, from I on; run N of these to share the work.')
-@click.option('--candidates', type=click.IntRange(4, 500), default=20, show_default=True,
-              help='Grasps tried out in each image; use more for a test set.')
+@click.option('--candidates', type=click.IntRange(4, 500),
+              help='Grasps tried out in each image; use more for a test set. Default: 20.')
+@click.option('--domain', type=click.Choice(SIMULATED), default=SIMULATED[0], show_default=True,
+              help='basic: one camera over a nearly empty table; wide: clutter, cameras of '
+                   'several kinds, surroundings.')
 def simulate(scenes: int, seed: int, out: Path, shard: tuple[int, int],
-             candidates: int) -> None:
+             candidates: int | None, domain: str) -> None:
     """Simulate labelled RGB-D images; started again, it goes on where it stopped."""
+    from .simulation.domain import DOMAINS
     from .simulation.labels import generate_dataset
     try:
-        made = generate_dataset(out, scenes, seed, shard, candidates=candidates)
+        made = generate_dataset(out, scenes, seed, shard, candidates=candidates,
+                                domain=DOMAINS[domain])
     except ValueError as error:
         raise click.ClickException(str(error)) from None
     click.echo(f'{made} new images in {out}')

@@ -5,6 +5,8 @@ SYSTEMS = ('sae_sliding_window', 'cnn_sliding_window', 'regression', 'single_sta
            'multi_stage_stn')
 # What they were trained on.
 TABLES = ('simulated', 'cornell')
+# What simulated scenes are drawn from.
+SIMULATED = ('basic', 'wide')
 
 
 def table_weights(table: str, system: str) -> str:

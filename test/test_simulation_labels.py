@@ -14,6 +14,7 @@ from grasp_stn_ros.grasp_pose import Gripper, grasp_to_rectangle, rectangle_to_g
 from grasp_stn_ros.rgbd import RgbdFrame
 from grasp_stn_ros.simulation import labels
 from grasp_stn_ros.simulation import scene as scenes
+from grasp_stn_ros.simulation.domain import BASIC
 from grasp_stn_ros.simulation.gripper import TrialResult
 from grasp_stn_ros.simulation.objects import make_object
 
@@ -78,7 +79,7 @@ def test_the_files_hold_the_frame_of_open_scene(dataset):
 def test_records_are_complete_and_consistent(dataset):
     for path in sorted(dataset.glob('0*.json')):
         record = json.loads(path.read_text())
-        assert len(record['grasps']) == labels.CANDIDATES
+        assert len(record['grasps']) == BASIC.candidates
         for grasp in record['grasps']:
             assert grasp['trials'] == len(grasp['outcomes']) in (2, 4)
             assert grasp['successes'] == grasp['outcomes'].count('lifted')
@@ -135,7 +136,7 @@ def test_candidates_on_a_bar_are_across_it_with_the_right_depth_and_width():
     plans, fits, quality = labels.propose(block_heights(0.06, 0.015, 0.05), gripper, rng)
     chosen = [p for p in labels.choose(plans, fits, quality, gripper, rng)
               if p.kind == 'antipodal']
-    assert len(chosen) == round(labels.ANTIPODAL_SHARE * labels.CANDIDATES)
+    assert len(chosen) == round(labels.ANTIPODAL_SHARE * BASIC.candidates)
     for plan in chosen:
         assert abs(np.sin(plan.yaw)) > 0.85                 # the bar lies along x
         assert abs(plan.position[1]) < 0.003                # in the middle between the flanks
@@ -181,7 +182,7 @@ def test_disagreeing_trials_are_repeated(lifts, trials):
 
     plan = labels.Plan(np.array([0.01, 0.02, 0.03]), 0.3, 0.05, 0.052, 'antipodal')
     trial = Trial()
-    outcomes = labels.try_out(plan, trial, Gripper(), np.random.default_rng(0))
+    outcomes = labels.try_out(plan, trial, BASIC, np.random.default_rng(0))
     assert len(outcomes) == trials
     assert outcomes.count('lifted') == sum(lifts[:trials])
     np.testing.assert_array_equal(trial.poses[0], plan.pose)     # the first one is nominal

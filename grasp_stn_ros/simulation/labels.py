@@ -29,19 +29,13 @@ from ..detection import Grasp
 from ..grasp_pose import MIDDLE, Gripper, grasp_axes, grasp_to_rectangle
 from . import gripper as physics
 from . import scene as scenes
+from .domain import BASIC, Domain
 from .gripper import GraspTrial
 from .objects import make_object
 from .scene import HEIGHT_MAP_SIZE, HEIGHT_MAP_STEP, TableScene, UnsettledError, random_scene
 
 FORMAT = 1
-# Share of scenes with one, two and three objects.
-OBJECT_COUNTS = (0.85, 0.1, 0.05)
-# Labels are tried out with the tips less deep than detected grasps are executed with (the defaults
-# of Gripper): what lifts under the harder condition is a good grasp under both.
-LABEL_GRIPPER = Gripper(finger_depth=0.022, support_clearance=0.004)
-CANDIDATES = 20                     # tried out in each image
-ANTIPODAL_SHARE = 0.6               # of them; the others are bad ones
-TRIALS, MORE_TRIALS = 2, 2          # the latter where the first ones disagree
+ANTIPODAL_SHARE = 0.6               # of the candidates; the others are bad ones
 JITTER_POSITION, JITTER_HEIGHT = 0.002, 0.001     # metres, one sigma
 JITTER_YAW = math.radians(3)
 JITTER_OPENING = 0.001
@@ -163,7 +157,7 @@ def propose(heights: np.ndarray, gripper: Gripper, rng: np.random.Generator,
 
 
 def choose(plans: list[Plan], fits: np.ndarray, quality: np.ndarray, gripper: Gripper,
-           rng: np.random.Generator, count: int = CANDIDATES) -> list[Plan]:
+           rng: np.random.Generator, count: int = BASIC.candidates) -> list[Plan]:
     """
     Pick ``count`` plans to try out.
 
@@ -213,58 +207,64 @@ def camera_grasp(plan: Plan, scene: TableScene) -> Grasp:
                  to_camera[:3, :3] @ scene.support_normal_world)
 
 
-def try_out(plan: Plan, trial: GraspTrial, gripper: Gripper, rng: np.random.Generator) -> list:
+def try_out(plan: Plan, trial: GraspTrial, domain: Domain, rng: np.random.Generator) -> list:
     """Outcomes of the trials of one candidate: the first as planned, the others jittered."""
     outcomes = [trial.execute(plan.pose, plan.opening, rng=rng)]
-    for i in range(1, TRIALS + MORE_TRIALS):
-        if i >= TRIALS and len({result.lifted for result in outcomes}) == 1:
+    for i in range(1, domain.trials + domain.more_trials):
+        if i >= domain.trials and len({result.lifted for result in outcomes}) == 1:
             break
-        again = jittered(plan, gripper, rng)
+        again = jittered(plan, domain.gripper, rng)
         outcomes.append(trial.execute(again.pose, again.opening, rng=rng))
     return [result.outcome for result in outcomes]
 
 
 # ---------------------------------------------------------------------- scenes and files
-def _open(seed: int, index: int, objects: int | None
+def _open(seed: int, index: int, objects: int | None, domain: Domain
           ) -> tuple[TableScene, np.ndarray, np.random.Generator]:
     """The scene, its object masks, and the generator in the state for what comes next."""
     rng = np.random.default_rng([seed, index])
     while True:
-        drawn = 1 + int(rng.choice(len(OBJECT_COUNTS), p=OBJECT_COUNTS))
+        drawn = 1 + int(rng.choice(len(domain.object_counts), p=domain.object_counts))
         count = objects or drawn
         try:
-            scene = random_scene(rng, [make_object(rng) for _ in range(count)])
+            scene = random_scene(rng, [make_object(rng) for _ in range(count)], domain=domain)
         except UnsettledError:
             continue
         _, true = scene.observe(rng)
         return scene, true.segmentation, rng
 
 
-def open_scene(seed: int, index: int, objects: int | None = None) -> TableScene:
+def open_scene(seed: int, index: int, objects: int | None = None,
+               domain: Domain = BASIC) -> TableScene:
     """
     Scene ``index`` of the data set with ``seed``, settled, as when its labels were made.
 
     ``scene.frame`` is the RGB-D frame of the files, bit for bit. ``objects`` overrides the number
     of objects that is drawn otherwise, and thereby makes another scene.
     """
-    return _open(seed, index, objects)[0]
+    return _open(seed, index, objects, domain)[0]
 
 
-def dataset_settings(seed: int, candidates: int = CANDIDATES) -> dict:
+def dataset_settings(seed: int, candidates: int = BASIC.candidates,
+                     domain: Domain = BASIC) -> dict:
     """What a data set depends on; two with equal settings have equal scenes."""
+    # Basic data sets were made before there were domains, and name none.
+    named = {} if domain is BASIC else {'domain': domain.to_dict()}
     return {
         'format': FORMAT,
         'seed': seed,
         'units': {'position': 'm', 'opening': 'm', 'yaw': 'rad', 'rectangle': 'px, rad',
                   'depth_png': DEPTH_UNIT, 'depth_png_hole': 0},
-        'gripper': asdict(LABEL_GRIPPER),
+        'gripper': asdict(domain.gripper),
         'physics': {'closing_force': physics.CLOSING_FORCE, 'friction': list(physics.FRICTION),
                     'lift': physics.LIFT, 'hold': physics.HOLD, 'timestep': scenes.TIMESTEP},
-        'camera': {'size': list(scenes.IMAGE_SIZE), 'focal_length': scenes.FOCAL_LENGTH},
-        'labels': {'candidates': candidates, 'antipodal': ANTIPODAL_SHARE, 'trials': TRIALS,
-                   'more_trials': MORE_TRIALS, 'jitter_position': JITTER_POSITION,
+        'camera': {'size': list(scenes.IMAGE_SIZE), 'focal_length': domain.focal_length[0]},
+        'labels': {'candidates': candidates, 'antipodal': ANTIPODAL_SHARE,
+                   'trials': domain.trials, 'more_trials': domain.more_trials,
+                   'jitter_position': JITTER_POSITION,
                    'jitter_height': JITTER_HEIGHT, 'jitter_yaw': JITTER_YAW,
-                   'jitter_opening': JITTER_OPENING, 'object_counts': list(OBJECT_COUNTS)},
+                   'jitter_opening': JITTER_OPENING, 'object_counts': list(domain.object_counts)},
+        **named,
     }
 
 
@@ -272,18 +272,20 @@ def _png(image: np.ndarray) -> bytes:
     return cv2.imencode('.png', image, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1].tobytes()
 
 
-def write_scene(out: Path, seed: int, index: int, candidates: int = CANDIDATES) -> dict:
+def write_scene(out: Path, seed: int, index: int, candidates: int = BASIC.candidates,
+                domain: Domain = BASIC) -> dict:
     """Simulate, label and write one scene; returns what its JSON file holds."""
-    scene, mask, rng = _open(seed, index, None)
+    scene, mask, rng = _open(seed, index, None, domain)
     try:
         assert scene.frame is not None and scene.frame.depth is not None
-        plans, fits, quality = propose(scene.height_map(), LABEL_GRIPPER, rng)
+        plans, fits, quality = propose(scene.height_map(), domain.gripper, rng)
+        candidates = max(candidates, domain.candidates_per_object * len(scene.objects))
         trial = GraspTrial(scene)
         grasps = []
-        chosen = choose(plans, fits, quality, LABEL_GRIPPER, rng, candidates) if plans else []
+        chosen = choose(plans, fits, quality, domain.gripper, rng, candidates) if plans else []
         for plan in chosen:
             rectangle = grasp_to_rectangle(camera_grasp(plan, scene), scene.intrinsics)
-            outcomes = try_out(plan, trial, LABEL_GRIPPER, rng)
+            outcomes = try_out(plan, trial, domain, rng)
             grasps.append({
                 'rectangle': [round(float(v), 4) for v in rectangle.as_array()],
                 'position': [round(float(v), 6) for v in plan.position],
@@ -293,6 +295,7 @@ def write_scene(out: Path, seed: int, index: int, candidates: int = CANDIDATES) 
         content = {
             'intrinsics': asdict(scene.intrinsics),
             'camera_pose': scene.camera_pose.tolist(),
+            **({} if domain is BASIC else {'sensor': scene.sensor}),
             'objects': [{'name': thing.name, 'family': thing.family, 'mass': thing.mass}
                         for thing in scene.objects],
             'grasps': grasps}
@@ -308,13 +311,14 @@ def write_scene(out: Path, seed: int, index: int, candidates: int = CANDIDATES) 
         scene.close()
 
 
-def prepare_folder(out: Path, seed: int, candidates: int = CANDIDATES) -> None:
+def prepare_folder(out: Path, seed: int, candidates: int = BASIC.candidates,
+                   domain: Domain = BASIC) -> None:
     """Create the folder of a data set, or make sure that it is one with the same settings."""
     out.mkdir(parents=True, exist_ok=True)
-    settings = dataset_settings(seed, candidates)
+    settings = dataset_settings(seed, candidates, domain)
     path = out / 'dataset.json'
     if path.exists():
-        if json.loads(path.read_text()) != settings:
+        if json.loads(path.read_text()) != json.loads(json.dumps(settings)):
             raise ValueError(f'{out} holds a data set with other settings (see dataset.json '
                              'there); choose another folder')
     else:
@@ -322,12 +326,14 @@ def prepare_folder(out: Path, seed: int, candidates: int = CANDIDATES) -> None:
 
 
 def generate_dataset(out: str | Path, scenes: int, seed: int, shard: tuple[int, int] = (0, 1),
-                     progress: bool = True, candidates: int = CANDIDATES) -> int:
+                     progress: bool = True, candidates: int | None = None,
+                     domain: Domain = BASIC) -> int:
     """
     Write the scenes of ``shard`` (index, count) out of ``scenes`` to the folder ``out``.
 
-    ``candidates`` are tried out in each image. Training learns from 20; a test set wants more,
-    because a good grasp where no candidate was tried counts as wrong.
+    ``candidates`` are tried out in each image, None = the domain's number, from which training
+    learns; a test set wants more, because a good grasp where no candidate was tried counts as
+    wrong.
 
     Scenes that are there already are kept. Returns how many were made. Raises ValueError where
     the folder holds a data set with other settings.
@@ -336,12 +342,13 @@ def generate_dataset(out: str | Path, scenes: int, seed: int, shard: tuple[int, 
     if not 0 <= part < parts:
         raise ValueError(f'shard {part}/{parts}: the index must be below the count')
     out = Path(out)
-    prepare_folder(out, seed, candidates)
+    candidates = candidates or domain.candidates
+    prepare_folder(out, seed, candidates, domain)
     cv2.setNumThreads(1)
     made = 0
     for index in _tracked(range(part, scenes, parts), f'scenes of {out.name}', progress):
         if not (out / f'{index:06d}.json').exists():
-            write_scene(out, seed, index, candidates)
+            write_scene(out, seed, index, candidates, domain)
             made += 1
     return made
 

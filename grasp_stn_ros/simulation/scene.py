@@ -19,14 +19,15 @@ from ..detection import Grasp
 from ..grasp_pose import Gripper
 from ..rgbd import CameraIntrinsics, RgbdFrame, clean_depth
 from . import textures
-from .depth_noise import structured_light
+from .depth_noise import SENSORS, misregistered
+from .domain import BASIC, Domain, draw
 from .gripper import GROUP as _GRIPPER_GROUP
 from .gripper import add_gripper, park
 from .objects import SimObject
 from .rendering import OffscreenRenderer
 
 IMAGE_SIZE = (640, 480)
-FOCAL_LENGTH = 525.0           # pixels, as Kinect v1
+FOCAL_LENGTH = BASIC.focal_length[0]   # pixels, as Kinect v1
 TIMESTEP = 0.004
 WORKSPACE_RADIUS = 0.18        # an object whose centre rests farther out is dropped again
 HEIGHT_MAP_SIZE = 480          # pixels; 1 mm each, so +-0.24 m
@@ -37,6 +38,8 @@ _TABLE_TEXTURE, _OBJECT_TEXTURE = 512, 128
 _TABLE_HALF = 1.5
 _FLOOR = -0.72
 _ORTHO_HEIGHT = 0.9
+# Boxes around the workspace stand farther from its middle than the gripper ever reaches.
+_OUT_OF_REACH = 0.3
 # MuJoCo's viewer shows the groups below 3 by default.
 _SCENERY_GROUP, _OBJECT_GROUP, _HIDDEN_GROUP = 0, 1, 4
 # MuJoCo cameras look along -z with y up; optical frames along z with y down.
@@ -85,19 +88,22 @@ class TableScene:
     """One compiled model with ``objects`` on a table, seen by one camera."""
 
     def __init__(self, objects: Sequence[SimObject], rng: np.random.Generator,
-                 gripper: Gripper | None = None, focal_length: float = FOCAL_LENGTH):
+                 gripper: Gripper | None = None, focal_length: float = FOCAL_LENGTH,
+                 domain: Domain = BASIC):
         """
-        Compile the model.
+        Compile the model; ``domain`` says what :meth:`settle` and :meth:`randomize` draw from.
 
         Next come :meth:`settle` and :meth:`randomize` (textures, light, scenery, and a camera
         that has the objects in view); :func:`random_scene` does all of it.
         """
         self.objects = tuple(objects)
         self.gripper = gripper or Gripper()
+        self.domain = domain
         width, height = IMAGE_SIZE
         self.intrinsics = CameraIntrinsics(focal_length, focal_length,
                                            (width - 1) / 2, (height - 1) / 2)
         self.frame: RgbdFrame | None = None      # the last observation
+        self.sensor = domain.sensors[0]          # that made its depth
         self.model = self._build(rng).compile()
         self.data = mujoco.MjData(self.model)
         model = self.model
@@ -147,6 +153,10 @@ class TableScene:
                        material='wall', **scenery)
         world.add_geom(name='floor', type=plane, size=[6, 6, 0.1], pos=[0, 0, _FLOOR],
                        material='floor', **scenery)
+        for i in range(self.domain.surrounding_boxes):
+            self._add_material(spec, f'box{i}', _OBJECT_TEXTURE, cube=False)
+            world.add_geom(name=f'box{i}', type=box, size=[0.1, 0.1, 0.1], pos=[9, 0, 0],
+                           quat=turned, material=f'box{i}', **scenery)
         add_gripper(spec, self.gripper)
         for i, thing in enumerate(self.objects):
             body = world.add_body(name=f'object{i}', pos=[0, 0, 0.3 + 0.3 * i])
@@ -193,6 +203,8 @@ class TableScene:
         self._randomize_light(rng)
         azimuth = rng.uniform(0, 2 * math.pi)            # from the workspace to the camera
         tilted = self._randomize_scenery(rng, azimuth)
+        if self.domain.surrounding_boxes:
+            tilted |= self._randomize_surroundings(rng)
         self._randomize_camera(rng, azimuth, tilted)
         mujoco.mj_forward(self.model, self.data)
 
@@ -239,7 +251,7 @@ class TableScene:
         """Table edge and back wall: rare, but the first thing that misleads in real images."""
         model = self.model
         kind = rng.random()
-        edge, wall = kind < 0.17, 0.12 < kind < 0.29
+        edge, wall = (low < kind < high for low, high in (self.domain.edge, self.domain.wall))
         table, back = model.geom('table').id, model.geom('wall').id
         # The edge anywhere around; both kept out of reach of the gripper.
         direction = azimuth + math.pi + rng.normal(0, 0.4 if wall else 1.2)
@@ -255,11 +267,33 @@ class TableScene:
         model.geom_quat[back] = _yaw_quaternion(direction)
         return edge or wall
 
+    def _randomize_surroundings(self, rng) -> bool:
+        """Boxes of any size beside the workspace, seen and never touched."""
+        model, domain = self.model, self.domain
+        count = 0
+        if rng.random() < domain.surroundings:
+            count = int(rng.integers(1, domain.surrounding_boxes + 1))
+        for i in range(domain.surrounding_boxes):
+            geom = model.geom(f'box{i}').id
+            if i >= count:
+                model.geom_pos[geom] = [20, 0, 0]        # beyond the far plane
+                continue
+            half = rng.uniform([0.02, 0.02, 0.015], [0.12, 0.12, 0.14])
+            distance = _OUT_OF_REACH + float(np.hypot(*half[:2])) + rng.uniform(0, 0.25)
+            around = rng.uniform(0, 2 * math.pi)
+            model.geom_size[geom] = half
+            model.geom_pos[geom] = [distance * math.cos(around), distance * math.sin(around),
+                                    half[2]]
+            model.geom_quat[geom] = _yaw_quaternion(rng.uniform(0, 2 * math.pi))
+            self._set_texture(f'box{i}', textures.table(rng, _OBJECT_TEXTURE))
+        return count > 0
+
     def _randomize_camera(self, rng, azimuth: float, tilted: bool) -> None:
         model = self.model
         # Edge and wall only come into view from a camera that looks across the table.
-        tilt = math.radians(rng.uniform(8, 30) if tilted else rng.uniform(0, 20))
-        height = rng.uniform(0.6, 1.1)
+        tilt = math.radians(rng.uniform(*(self.domain.tilt_with_scenery if tilted
+                                          else self.domain.tilt)))
+        height = rng.uniform(*self.domain.height)
         # Aim such that the objects lie anywhere in the centred square of the image.
         points = self.object_vertices()[:, :2]
         middle = (points.min(axis=0) + points.max(axis=0)) / 2
@@ -304,7 +338,9 @@ class TableScene:
             matrix = np.zeros(9)
             mujoco.mju_quat2Mat(matrix, quaternion)
             lowest = float((thing.vertices @ matrix.reshape(3, 3).T)[:, 2].min())
-            data.qpos[qpos:qpos + 3] = [*rng.uniform(-0.08, 0.08, 2), 0.005 + 0.2 * i - lowest]
+            spread = self.domain.spread
+            data.qpos[qpos:qpos + 3] = [*rng.uniform(-spread, spread, 2),
+                                        0.005 + 0.2 * i - lowest]
             data.qpos[qpos + 3:qpos + 7] = quaternion
 
     def _come_to_rest(self) -> bool:
@@ -393,7 +429,13 @@ class TableScene:
         Depth comes in the steps that files have, so that a file holds exactly this frame.
         """
         true = self.render()
-        raw = encode_depth(structured_light(true.depth, self.intrinsics, rng))
+        sensors = self.domain.sensors
+        if len(sensors) > 1:
+            self.sensor = sensors[int(rng.integers(len(sensors)))]
+        measured = SENSORS[self.sensor](true.depth, self.intrinsics, rng)
+        if self.domain.misregistration:
+            measured = misregistered(measured, self.domain.misregistration, rng)
+        raw = encode_depth(measured)
         self.frame = RgbdFrame(true.rgb, decode_depth(raw), self.intrinsics)
         return self.frame, true
 
@@ -419,9 +461,9 @@ class TableScene:
 
 
 def random_scene(rng: np.random.Generator, objects: Sequence[SimObject], *,
-                 gripper: Gripper | None = None) -> TableScene:
+                 gripper: Gripper | None = None, domain: Domain = BASIC) -> TableScene:
     """A settled scene with random appearance: :class:`TableScene` in one call."""
-    scene = TableScene(objects, rng, gripper)
+    scene = TableScene(objects, rng, gripper, draw(rng, domain.focal_length), domain)
     scene.settle(rng)
     scene.randomize(rng)
     return scene

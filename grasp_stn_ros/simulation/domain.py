@@ -1,0 +1,69 @@
+"""
+What simulated scenes are drawn from: objects, camera, sensor, surroundings, trials.
+
+``BASIC`` is one camera over a nearly empty table. ``WIDE`` is for a model that works where nobody
+set up anything for it: clutter, cameras of several kinds that look across the table, and what
+stands around. Scenes of a domain follow from (seed, index) alone, so that its numbers must not
+change once data sets exist; add another domain instead.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from ..grasp_pose import Gripper
+
+Range = tuple[float, float]
+
+
+def draw(rng: np.random.Generator, limits: Range) -> float:
+    """Draw uniformly; a range of one number costs no draw."""
+    low, high = limits
+    return low if low == high else float(rng.uniform(low, high))
+
+
+@dataclass(frozen=True)
+class Domain:
+    """Lengths in metres, angles in degrees, image distances in pixels."""
+
+    name: str
+    object_counts: tuple[float, ...]          # share of scenes with one, two, ... objects
+    gripper: Gripper                          # that labels are tried out with
+    spread: float = 0.08                      # objects are dropped within +- this
+    focal_length: Range = (525.0, 525.0)      # pixels, at 640x480
+    height: Range = (0.6, 1.1)                # of the camera above the table
+    tilt: Range = (0.0, 20.0)                 # of the camera, from straight down
+    tilt_with_scenery: Range = (8.0, 30.0)    # where an edge or a wall may come into view
+    edge: Range = (0.0, 0.17)                 # interval of [0, 1) drawn for a table edge in view
+    wall: Range = (0.12, 0.29)                # and for a back wall; both where they overlap
+    surroundings: float = 0.0                 # share of scenes with boxes out of reach
+    surrounding_boxes: int = 0                # at most
+    sensors: tuple[str, ...] = ('structured_light',)
+    misregistration: float = 0.0              # largest shift of depth against colour
+    candidates: int = 20                      # tried out in each image, at least
+    candidates_per_object: int = 0            # and so many for each object
+    trials: int = 2                           # of each candidate, each with another friction
+    more_trials: int = 2                      # where the first ones disagree
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-serializable; what makes two domains different."""
+        return asdict(self)
+
+
+BASIC = Domain(
+    'basic', (0.85, 0.1, 0.05),
+    # Labels are tried out with the tips less deep than detected grasps are executed with (the
+    # defaults of Gripper): what lifts under the harder condition is a good grasp under both.
+    Gripper(finger_depth=0.022, support_clearance=0.004))
+
+WIDE = Domain(
+    'wide', (0.5, 0.14, 0.12, 0.1, 0.08, 0.06), Gripper(), spread=0.1,
+    focal_length=(380.0, 640.0), height=(0.45, 1.2), tilt=(0.0, 25.0),
+    tilt_with_scenery=(8.0, 35.0), edge=(0.0, 0.25), wall=(0.18, 0.42), surroundings=0.35,
+    surrounding_boxes=4, sensors=('structured_light', 'stereo', 'time_of_flight'),
+    misregistration=3.0, candidates_per_object=10, trials=2, more_trials=4)
+
+DOMAINS = {domain.name: domain for domain in (BASIC, WIDE)}
