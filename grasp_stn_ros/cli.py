@@ -264,17 +264,24 @@ def accuracy(data: Path, split: Path | None, output: Path | None, model: str,
 @click.option('--scenes', type=click.IntRange(1), default=100, show_default=True)
 @click.option('--seed', type=click.IntRange(0), default=2024, show_default=True,
               help='Of the scenes; must differ from that of the training data.')
+@click.option('--meshes', type=click.Path(exists=True, file_okay=False, path_type=Path),
+              help='Folder of meshes (STL, OBJ, PLY, metres) to lift instead of procedural '
+                   'objects; needs trimesh and coacd.')
 @click.option('--json', 'output', type=click.Path(path_type=Path), help='Write the result there.')
 @_model_options
-def lift(scenes: int, seed: int, output: Path | None, model: str, system: str | None,
-         trained_on: str, device: str, threads: int, candidates: int) -> None:
+def lift(scenes: int, seed: int, meshes: Path | None, output: Path | None, model: str,
+         system: str | None, trained_on: str, device: str, threads: int, candidates: int) -> None:
     """Lift success under strict physics, against the long-axis baseline on the same scenes."""
     from rich.progress import track
 
     from .evaluation import lift as lifting
     from .evaluation.report import write_json
+    from .simulation.objects import make_object
     detector = _detector(model, device, threads, candidates, system, trained_on)
-    rows = [lifting.run_scene(detector, seed, index)
+    make, what = make_object, 'unseen procedural objects'
+    if meshes:
+        make, what = _mesh_maker(meshes), f'meshes of {meshes.name}'
+    rows = [lifting.run_scene(detector, seed, index, make)
             for index in track(range(scenes), 'scenes', disable=not sys.stderr.isatty())]
     result = lifting.summarize(rows)
     table = Table(title=f'lift success, {scenes} scenes, seed {seed}')
@@ -287,7 +294,53 @@ def lift(scenes: int, seed: int, output: Path | None, model: str, system: str | 
     Console().print(table)
     if output:
         write_json(output, {**result, 'model': detector.model_name, 'seed': seed,
-                            'split': 'unseen procedural objects', 'rows': rows})
+                            'split': what, 'rows': rows})
+
+
+def _mesh_maker(folder: Path):
+    """Return a function that draws an object from the meshes in ``folder``."""
+    from rich.progress import track
+
+    from .simulation.meshes import MeshError, list_meshes, mesh_object, usable
+    try:
+        paths = list_meshes(folder)
+    except MeshError as error:
+        raise click.ClickException(str(error)) from None
+    good, bad = usable(track(paths, 'convex parts', disable=not sys.stderr.isatty()))
+    for path, reason in bad:
+        click.echo(f'not used: {path.name}: {reason}', err=True)
+    if not good:
+        raise click.ClickException(f'none of the {len(paths)} meshes in {folder} can be used')
+    return lambda rng: mesh_object(good[int(rng.integers(len(good)))], rng)
+
+
+@evaluate.command()
+@click.option('--scenes', type=click.IntRange(1), default=100, show_default=True)
+@click.option('--objects', type=click.IntRange(1, 8), default=5, show_default=True)
+@click.option('--seed', type=click.IntRange(0), default=2024, show_default=True,
+              help='Of the scenes; must differ from that of the training data.')
+@click.option('--json', 'output', type=click.Path(path_type=Path), help='Write the result there.')
+@_model_options
+def clutter(scenes: int, objects: int, seed: int, output: Path | None, model: str,
+            system: str | None, trained_on: str, device: str, threads: int,
+            candidates: int) -> None:
+    """Clear tables under strict physics, until they are empty or after 3 failures in a row."""
+    from rich.progress import track
+
+    from .evaluation import clutter as clearing
+    from .evaluation.report import write_json
+    detector = _detector(model, device, threads, candidates, system, trained_on)
+    rows = [clearing.run_scene(detector, seed, index, objects)
+            for index in track(range(scenes), 'tables', disable=not sys.stderr.isatty())]
+    result = clearing.summarize(rows)
+    low, high = result['removed_per_attempt_interval']
+    click.echo(f'{result["removed"]} objects removed in {result["attempts"]} attempts: '
+               f'{result["removed_per_attempt"]:.1%} an attempt (95 %: {low:.1%} to {high:.1%}); '
+               f'{result["removed_share"]:.1%} of all objects, {result["cleared"]:.1%} of '
+               f'{scenes} tables cleared')
+    if output:
+        write_json(output, {**result, 'model': detector.model_name, 'seed': seed,
+                            'split': f'{objects} unseen procedural objects', 'rows': rows})
 
 
 @main.command()

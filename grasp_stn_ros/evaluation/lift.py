@@ -8,6 +8,7 @@ a pose and the same draw of friction.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from ..grasp_pose import rectangle_to_grasp
 from ..reasons import GraspError
 from ..simulation.gripper import FRICTION, GraspTrial
 from ..simulation.labels import open_scene
+from ..simulation.objects import SimObject, make_object
 from ..simulation.scene import TableScene
 from ..support_plane import SupportPlane
 from .report import wilson_interval
@@ -40,9 +42,14 @@ def _baseline_grasp(scene: TableScene, detector: GraspDetector) -> Grasp:
     return rectangle_to_grasp(rectangle, scene.frame, detector.gripper, support.approach, support)
 
 
-def run_scene(detector: GraspDetector, seed: int, index: int) -> dict[str, Any]:
-    """Detect and execute in scene ``index`` of ``seed`` (one object); JSON-serializable."""
-    scene = open_scene(seed, index, objects=1)
+def run_scene(detector: GraspDetector, seed: int, index: int,
+              make: Callable[[np.random.Generator], SimObject] = make_object) -> dict[str, Any]:
+    """
+    Detect and execute in scene ``index`` of ``seed`` (one object); JSON-serializable.
+
+    ``make`` draws the object.
+    """
+    scene = open_scene(seed, index, objects=1, make=make)
     try:
         assert scene.frame is not None
         friction = float(np.random.default_rng([seed, index, 1]).uniform(*FRICTION))

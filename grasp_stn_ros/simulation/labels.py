@@ -13,7 +13,7 @@ the same bytes, and :func:`open_scene` brings back the very scene for an evaluat
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 import json
 import math
@@ -31,7 +31,7 @@ from . import gripper as physics
 from . import scene as scenes
 from .domain import BASIC, Domain
 from .gripper import GraspTrial
-from .objects import make_object
+from .objects import SimObject, make_object
 from .scene import HEIGHT_MAP_SIZE, HEIGHT_MAP_STEP, TableScene, UnsettledError, random_scene
 
 FORMAT = 1
@@ -219,7 +219,8 @@ def try_out(plan: Plan, trial: GraspTrial, domain: Domain, rng: np.random.Genera
 
 
 # ---------------------------------------------------------------------- scenes and files
-def _open(seed: int, index: int, objects: int | None, domain: Domain
+def _open(seed: int, index: int, objects: int | None, domain: Domain,
+          make: Callable[[np.random.Generator], SimObject] = make_object
           ) -> tuple[TableScene, np.ndarray, np.random.Generator]:
     """The scene, its object masks, and the generator in the state for what comes next."""
     rng = np.random.default_rng([seed, index])
@@ -227,7 +228,7 @@ def _open(seed: int, index: int, objects: int | None, domain: Domain
         drawn = 1 + int(rng.choice(len(domain.object_counts), p=domain.object_counts))
         count = objects or drawn
         try:
-            scene = random_scene(rng, [make_object(rng) for _ in range(count)], domain=domain)
+            scene = random_scene(rng, [make(rng) for _ in range(count)], domain=domain)
         except UnsettledError:
             continue
         _, true = scene.observe(rng)
@@ -235,14 +236,15 @@ def _open(seed: int, index: int, objects: int | None, domain: Domain
 
 
 def open_scene(seed: int, index: int, objects: int | None = None,
-               domain: Domain = BASIC) -> TableScene:
+               domain: Domain = BASIC,
+               make: Callable[[np.random.Generator], SimObject] = make_object) -> TableScene:
     """
     Scene ``index`` of the data set with ``seed``, settled, as when its labels were made.
 
     ``scene.frame`` is the RGB-D frame of the files, bit for bit. ``objects`` overrides the number
-    of objects that is drawn otherwise, and thereby makes another scene.
+    of objects that is drawn otherwise, and thereby makes another scene; ``make`` draws an object.
     """
-    return _open(seed, index, objects, domain)[0]
+    return _open(seed, index, objects, domain, make)[0]
 
 
 def dataset_settings(seed: int, candidates: int = BASIC.candidates,

@@ -114,6 +114,7 @@ class TableScene:
         body_object = np.full(model.nbody, -1)
         body_object[self._bodies] = np.arange(len(self.objects))
         self.geom_object = body_object[model.geom_bodyid]      # (ngeom,): object index or -1
+        self.present = tuple(range(len(self.objects)))         # not taken away yet
         self._renderer: OffscreenRenderer | None = None
         self._option = mujoco.MjvOption()
         park(model, self.data)
@@ -370,15 +371,44 @@ class TableScene:
         park(self.model, self.data)
         mujoco.mj_forward(self.model, self.data)
 
+    def accept(self, removed: int | None = None, patience: float = 3.0) -> None:
+        """
+        Make what a trial left the scene's own state: the hand parked, everything at rest.
+
+        Object ``removed`` is taken away. What still moves after ``patience`` seconds of simulated
+        time is stopped where it is.
+        """
+        model, data = self.model, self.data
+        park(model, data)
+        if removed is not None:
+            self.present = tuple(i for i in self.present if i != removed)
+            # Beyond the far plane and away from everything, each at a place of its own.
+            address = self._qpos[removed]
+            data.qpos[address:address + 3] = [30.0 + removed, 0.0, 1.0]
+            data.qvel[self._dofs[removed]:self._dofs[removed] + 6] = 0
+            model.geom_contype[self.geom_object == removed] = 0
+            model.geom_conaffinity[self.geom_object == removed] = 0
+            model.body_gravcomp[self._bodies[removed]] = 1
+        mujoco.mj_forward(model, data)
+        velocities = (self._dofs[list(self.present)][:, None] + np.arange(6)).ravel()
+        end = data.time + patience
+        while len(velocities) and data.time < end:
+            mujoco.mj_step(model, data, 25)
+            if np.abs(data.qvel[velocities]).max() < 0.02:
+                break
+        data.qvel[:] = 0
+        self._settled = data.qpos.copy()
+        self.restore()
+
     def object_positions(self) -> np.ndarray:
         """Centres of mass of the objects in the world (n, 3), as of the last step."""
         return self.data.xpos[self._bodies]
 
     def object_vertices(self) -> np.ndarray:
-        """Vertices of all objects in the world (N, 3)."""
-        return np.concatenate([
-            thing.vertices @ self.data.xmat[body].reshape(3, 3).T + self.data.xpos[body]
-            for thing, body in zip(self.objects, self._bodies, strict=True)])
+        """Vertices of all objects that are present in the world (N, 3)."""
+        return np.concatenate([np.zeros((0, 3)), *[
+            self.objects[i].vertices @ self.data.xmat[body].reshape(3, 3).T + self.data.xpos[body]
+            for i in self.present for body in self._bodies[i:i + 1]]])
 
     # ------------------------------------------------------------------ camera
     @property

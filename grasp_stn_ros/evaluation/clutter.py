@@ -1,0 +1,64 @@
+"""
+Clearing a table: several objects, one grasp after the other, until it is empty.
+
+A scene ends when nothing is left or after :data:`FAILURES` failures in a row. What is counted is
+objects removed per attempt, and how many tables were cleared. A failed grasp leaves the scene as
+it left it: what was pushed over lies where it fell.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..detector import GraspDetector
+from ..simulation.gripper import FRICTION, GraspTrial
+from ..simulation.labels import open_scene
+from .report import wilson_interval
+
+OBJECTS, FAILURES = 5, 3
+
+
+def run_scene(detector: GraspDetector, seed: int, index: int, objects: int = OBJECTS) \
+        -> dict[str, Any]:
+    """Clear scene ``index`` of ``seed``; JSON-serializable."""
+    scene = open_scene(seed, index, objects=objects)
+    rng = np.random.default_rng([seed, index, 2])
+    outcomes: list[str] = []
+    failures = 0
+    try:
+        trial = GraspTrial(scene)
+        while scene.present and failures < FAILURES:
+            frame, _ = scene.observe(rng)
+            friction = float(rng.uniform(*FRICTION))
+            detection = detector.detect(frame)
+            best = detection.best
+            if best is None or best.grasp is None:
+                # Nothing moves: with other noise the next look may show more.
+                outcomes.append(f'no grasp: {detection.reason.name}')
+                failures += 1
+                continue
+            result = trial.execute(scene.world_pose(best.grasp), best.grasp.opening, friction,
+                                   commit=True)
+            outcomes.append(result.outcome)
+            failures = 0 if result.lifted else failures + 1
+            scene.accept(result.object_index)
+        return {'scene': index, 'families': [thing.family for thing in scene.objects],
+                'attempts': len(outcomes), 'removed': objects - len(scene.present),
+                'objects': objects, 'outcomes': outcomes}
+    finally:
+        scene.close()
+
+
+def summarize(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Removed objects per attempt, share of objects removed and of tables cleared."""
+    attempts = sum(r['attempts'] for r in rows)
+    removed = sum(r['removed'] for r in rows)
+    objects = sum(r['objects'] for r in rows)
+    cleared = sum(r['removed'] == r['objects'] for r in rows)
+    return {'n': len(rows), 'attempts': attempts, 'removed': removed, 'objects': objects,
+            'removed_per_attempt': removed / attempts if attempts else 0.0,
+            'removed_per_attempt_interval': wilson_interval(removed, attempts),
+            'removed_share': removed / objects if objects else 0.0,
+            'cleared': cleared / len(rows) if rows else 0.0}
