@@ -5,7 +5,7 @@ MuJoCo collides the convex hull of a mesh, which closes every mug and fills ever
 therefore taken apart into convex parts by CoACD (Wei et al. 2022), once: the parts are kept beside
 each other in a cache, under the hash of the file and of the settings.
 
-Needs ``trimesh`` and ``coacd``, which nothing else needs.
+Needs ``trimesh`` and ``coacd``, which nothing else does.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import hashlib
 import io
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy.spatial import ConvexHull
@@ -75,7 +76,7 @@ def _decompose(path: Path) -> list[np.ndarray]:
         raise MeshError(f'{error.name} is missing; meshes need: pip install trimesh coacd'
                         ) from None
     try:
-        mesh = trimesh.load(path, force='mesh')
+        mesh: Any = trimesh.load(path, force='mesh')
         vertices, faces = np.asarray(mesh.vertices, float), np.asarray(mesh.faces)
     except Exception as error:           # every loader of trimesh raises something else
         raise MeshError(f'{path} is no mesh that trimesh can read: {error}') from None
