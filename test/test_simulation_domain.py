@@ -54,9 +54,9 @@ def test_wide_scenes_vary_and_can_be_opened_again(tmp_path):
         several = len(again.objects)
     finally:
         again.close()
-    record = write_scene(tmp_path, 31, 5, domain=WIDE)
+    record = write_scene(tmp_path, 31, 5 // WIDE.views, domain=WIDE)[5 % WIDE.views]
     assert record['sensor'] in depth_noise.SENSORS
-    assert len(record['grasps']) >= max(BASIC.candidates, 10 * several)
+    assert len(record['grasps']) >= max(BASIC.candidates, WIDE.candidates_per_object * several)
     assert all(len(g['outcomes']) >= WIDE.trials for g in record['grasps'])
 
 

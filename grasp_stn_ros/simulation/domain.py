@@ -47,6 +47,8 @@ class Domain:
     candidates_per_object: int = 0            # and so many for each object
     trials: int = 2                           # of each candidate, each with another friction
     more_trials: int = 2                      # where the first ones disagree
+    views: int = 1                            # images of each scene, by as many cameras
+    sleep_tolerance: float = 0.0              # m/s; in trials, what moves less is not computed
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-serializable; what makes two domains different."""
@@ -64,6 +66,7 @@ WIDE = Domain(
     focal_length=(380.0, 640.0), height=(0.45, 1.2), tilt=(0.0, 25.0),
     tilt_with_scenery=(8.0, 35.0), edge=(0.0, 0.25), wall=(0.18, 0.42), surroundings=0.35,
     surrounding_boxes=4, sensors=('structured_light', 'stereo', 'time_of_flight'),
-    misregistration=3.0, candidates_per_object=10, trials=2, more_trials=4)
+    misregistration=3.0, candidates_per_object=7, trials=2, more_trials=4, views=4,
+    sleep_tolerance=1e-3)
 
 DOMAINS = {domain.name: domain for domain in (BASIC, WIDE)}

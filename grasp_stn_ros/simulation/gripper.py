@@ -37,6 +37,7 @@ _CLOSED = 0.0008            # opening in metres below which nothing is between t
 _MIN_RAISE = 0.7            # share of the lift that the object has to follow
 _PALM = (0.02, 0.025)       # half depth and half width of the palm, metres
 _CHUNK = 5                  # simulation steps between two looks at the state
+_SLEEP = int(mujoco.mjtEnableBit.mjENBL_SLEEP)
 _SLIDES = ('grip_x', 'grip_y', 'grip_z')
 _PARKED = (0.0, 0.0, 1.6)
 _PATIENCE = 3.0             # seconds into a trial by which the jaws must have closed
@@ -138,9 +139,15 @@ class GraspTrial:
             friction = float(rng.uniform(*FRICTION))
         scene.restore()
         self._callback = callback
+        options = scene.model.opt
+        if scene.domain.sleep_tolerance:
+            # Clutter that the hand does not touch need not be computed.
+            options.sleep_tolerance = scene.domain.sleep_tolerance
+            options.enableflags |= _SLEEP
         try:
             return self._run(np.asarray(pose, np.float64), opening, friction)
         finally:
+            options.enableflags &= ~_SLEEP
             self._callback = None
             if not commit:
                 scene.restore()

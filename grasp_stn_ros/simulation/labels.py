@@ -8,7 +8,8 @@ with its own friction, the first as planned and the others jittered, so that the
 successes says how robust a grasp is.
 
 Scene ``i`` of a data set depends on (seed, i) alone: interrupted, resumed or sharded runs write
-the same bytes, and :func:`open_scene` brings back the very scene for an evaluation.
+the same bytes, and :func:`open_scene` brings back the very scene for an evaluation. Image
+``i * views + v`` shows scene ``i`` to its camera ``v``.
 """
 
 from __future__ import annotations
@@ -239,12 +240,16 @@ def open_scene(seed: int, index: int, objects: int | None = None,
                domain: Domain = BASIC,
                make: Callable[[np.random.Generator], SimObject] = make_object) -> TableScene:
     """
-    Scene ``index`` of the data set with ``seed``, settled, as when its labels were made.
+    What image ``index`` of the data set with ``seed`` shows, settled, as when it was labelled.
 
     ``scene.frame`` is the RGB-D frame of the files, bit for bit. ``objects`` overrides the number
     of objects that is drawn otherwise, and thereby makes another scene; ``make`` draws an object.
     """
-    return _open(seed, index, objects, domain, make)[0]
+    index, view = divmod(index, domain.views)
+    scene = _open(seed, index, objects, domain, make)[0]
+    if view:
+        _change_view(scene, seed, index, view)
+    return scene
 
 
 def dataset_settings(seed: int, candidates: int = BASIC.candidates,
@@ -275,42 +280,65 @@ def _png(image: np.ndarray) -> bytes:
 
 
 def write_scene(out: Path, seed: int, index: int, candidates: int = BASIC.candidates,
-                domain: Domain = BASIC) -> dict:
-    """Simulate, label and write one scene; returns what its JSON file holds."""
+                domain: Domain = BASIC) -> list[dict]:
+    """
+    Simulate, label and write one scene; returns what the JSON file of each image holds.
+
+    The trials are made once, in the world; each of the domain's views shows them from elsewhere.
+    """
     scene, mask, rng = _open(seed, index, None, domain)
     try:
-        assert scene.frame is not None and scene.frame.depth is not None
         plans, fits, quality = propose(scene.height_map(), domain.gripper, rng)
         candidates = max(candidates, domain.candidates_per_object * len(scene.objects))
         trial = GraspTrial(scene)
-        grasps = []
         chosen = choose(plans, fits, quality, domain.gripper, rng, candidates) if plans else []
-        for plan in chosen:
-            rectangle = grasp_to_rectangle(camera_grasp(plan, scene), scene.intrinsics)
-            outcomes = try_out(plan, trial, domain, rng)
-            grasps.append({
-                'rectangle': [round(float(v), 4) for v in rectangle.as_array()],
-                'position': [round(float(v), 6) for v in plan.position],
-                'yaw': round(plan.yaw, 6), 'opening': round(plan.opening, 6),
-                'trials': len(outcomes), 'successes': outcomes.count('lifted'),
-                'outcomes': outcomes, 'kind': plan.kind})
-        content = {
-            'intrinsics': asdict(scene.intrinsics),
-            'camera_pose': scene.camera_pose.tolist(),
-            **({} if domain is BASIC else {'sensor': scene.sensor}),
-            'objects': [{'name': thing.name, 'family': thing.family, 'mass': thing.mass}
-                        for thing in scene.objects],
-            'grasps': grasps}
-        stem = f'{index:06d}'
-        write_atomically(out / f'{stem}_rgb.png', _png(scene.frame.rgb[..., ::-1]), sync=False)
-        write_atomically(out / f'{stem}_depth.png', _png(encode_depth(scene.frame.depth)),
-                         sync=False)
-        write_atomically(out / f'{stem}_mask.png', _png(mask), sync=False)
-        # Last: its presence says that the scene is complete.
-        write_atomically(out / f'{stem}.json', json.dumps(content).encode(), sync=False)
-        return content
+        tried = [(plan, try_out(plan, trial, domain, rng)) for plan in chosen]
+        contents = []
+        for view in range(domain.views):
+            if view:
+                mask = _change_view(scene, seed, index, view)
+            contents.append(_view_content(scene, tried, view))
+            _write_view(out / f'{index * domain.views + view:06d}', scene, mask, contents[-1])
+        return contents
     finally:
         scene.close()
+
+
+def _change_view(scene: TableScene, seed: int, index: int, view: int) -> np.ndarray:
+    """See the scene as its image ``view`` does; returns the object mask."""
+    rng = np.random.default_rng([seed, index, view])
+    scene.restore()
+    scene.change_camera(rng)
+    return scene.observe(rng)[1].segmentation
+
+
+def _view_content(scene: TableScene, tried: list[tuple[Plan, list]], view: int) -> dict:
+    grasps = []
+    for plan, outcomes in tried:
+        rectangle = grasp_to_rectangle(camera_grasp(plan, scene), scene.intrinsics)
+        grasps.append({
+            'rectangle': [round(float(v), 4) for v in rectangle.as_array()],
+            'position': [round(float(v), 6) for v in plan.position],
+            'yaw': round(plan.yaw, 6), 'opening': round(plan.opening, 6),
+            'trials': len(outcomes), 'successes': outcomes.count('lifted'),
+            'outcomes': outcomes, 'kind': plan.kind})
+    return {
+        'intrinsics': asdict(scene.intrinsics),
+        'camera_pose': scene.camera_pose.tolist(),
+        **({} if scene.domain is BASIC else {'sensor': scene.sensor, 'view': view}),
+        'objects': [{'name': thing.name, 'family': thing.family, 'mass': thing.mass}
+                    for thing in scene.objects],
+        'grasps': grasps}
+
+
+def _write_view(path: Path, scene: TableScene, mask: np.ndarray, content: dict) -> None:
+    assert scene.frame is not None and scene.frame.depth is not None
+    for suffix, image in (('rgb', scene.frame.rgb[..., ::-1]),
+                          ('depth', encode_depth(scene.frame.depth)), ('mask', mask)):
+        write_atomically(path.with_name(f'{path.name}_{suffix}.png'), _png(image), sync=False)
+    # Last: its presence says that the image is complete.
+    write_atomically(path.with_name(path.name + '.json'), json.dumps(content).encode(),
+                     sync=False)
 
 
 def prepare_folder(out: Path, seed: int, candidates: int = BASIC.candidates,
@@ -327,17 +355,19 @@ def prepare_folder(out: Path, seed: int, candidates: int = BASIC.candidates,
         write_atomically(path, (json.dumps(settings, indent=1) + '\n').encode(), sync=False)
 
 
-def generate_dataset(out: str | Path, scenes: int, seed: int, shard: tuple[int, int] = (0, 1),
+def generate_dataset(out: str | Path, images: int, seed: int, shard: tuple[int, int] = (0, 1),
                      progress: bool = True, candidates: int | None = None,
                      domain: Domain = BASIC) -> int:
     """
-    Write the scenes of ``shard`` (index, count) out of ``scenes`` to the folder ``out``.
+    Write the scenes of ``shard`` (index, count) that ``images`` take to the folder ``out``.
+
+    A scene has as many images as its domain has views, and is written as a whole.
 
     ``candidates`` are tried out in each image, None = the domain's number, from which training
     learns; a test set wants more, because a good grasp where no candidate was tried counts as
     wrong.
 
-    Scenes that are there already are kept. Returns how many were made. Raises ValueError where
+    Scenes that are there already are kept. Returns how many images were made. Raises ValueError where
     the folder holds a data set with other settings.
     """
     part, parts = shard
@@ -348,10 +378,11 @@ def generate_dataset(out: str | Path, scenes: int, seed: int, shard: tuple[int, 
     prepare_folder(out, seed, candidates, domain)
     cv2.setNumThreads(1)
     made = 0
+    scenes = math.ceil(images / domain.views)
     for index in _tracked(range(part, scenes, parts), f'scenes of {out.name}', progress):
-        if not (out / f'{index:06d}.json').exists():
-            write_scene(out, seed, index, candidates, domain)
-            made += 1
+        files = range(index * domain.views, (index + 1) * domain.views)
+        if not all((out / f'{file:06d}.json').exists() for file in files):
+            made += len(write_scene(out, seed, index, candidates, domain))
     return made
 
 

@@ -64,6 +64,11 @@ class RenderedFrame:
     segmentation: np.ndarray
 
 
+def _field_of_view(focal_length: float) -> float:
+    """Vertical field of view in degrees."""
+    return math.degrees(2 * math.atan(IMAGE_SIZE[1] / 2 / focal_length))
+
+
 def _quaternion(rotation: np.ndarray) -> np.ndarray:
     quaternion = np.zeros(4)
     mujoco.mju_mat2Quat(quaternion, np.ascontiguousarray(rotation).ravel())
@@ -175,7 +180,7 @@ class TableScene:
                               contype=1, conaffinity=3, condim=3,
                               friction=[rng.uniform(0.4, 0.6), 0.005, 0.0005])
         camera = world.add_camera(name='camera', pos=[0, 0, 0.8])
-        camera.fovy = math.degrees(2 * math.atan(IMAGE_SIZE[1] / 2 / self.intrinsics.fy))
+        camera.fovy = _field_of_view(self.intrinsics.fy)
         above = world.add_camera(name='above', pos=[0, 0, _ORTHO_HEIGHT])
         above.proj = mujoco.mjtProjection.mjPROJ_ORTHOGRAPHIC
         above.fovy = HEIGHT_MAP_SIZE * HEIGHT_MAP_STEP
@@ -208,6 +213,15 @@ class TableScene:
             tilted |= self._randomize_surroundings(rng)
         self._randomize_camera(rng, azimuth, tilted)
         mujoco.mj_forward(self.model, self.data)
+
+    def change_camera(self, rng: np.random.Generator) -> None:
+        """Draw another camera, and with it everything that :meth:`randomize` draws."""
+        focal_length = draw(rng, self.domain.focal_length)
+        width, height = IMAGE_SIZE
+        self.intrinsics = CameraIntrinsics(focal_length, focal_length,
+                                           (width - 1) / 2, (height - 1) / 2)
+        self.model.cam_fovy[self.model.camera('camera').id] = _field_of_view(focal_length)
+        self.randomize(rng)
 
     def _set_texture(self, name: str, image: np.ndarray) -> None:
         texture = self.model.texture(name)
