@@ -15,30 +15,16 @@ from rich.console import Console
 from rich.table import Table
 
 from . import __version__
+from .cli_options import Shard, make_detector, model_options
+from .cli_training import calibrate, own_trials, train
 from .detection import MINIMUM_SCORE
-from .names import SIMULATED, SYSTEMS, TABLES, table_weights
+from .names import SIMULATED, SYSTEMS
 
 if TYPE_CHECKING:
     from .detection import Detection
-    from .detector import GraspDetector
     from .image_files import ListedImage
 
 # Imports of torch and mujoco stay inside the commands: --help answers at once.
-
-
-class _Shard(click.ParamType):
-    name = 'I/N'
-
-    def convert(self, value: Any, param, ctx) -> tuple[int, int]:
-        if isinstance(value, tuple):
-            return value
-        try:
-            part, parts = (int(v) for v in value.split('/'))
-        except ValueError:
-            self.fail(f'{value!r} is not of the form I/N', param, ctx)
-        if not 0 <= part < parts:
-            self.fail(f'{value!r}: I must lie between 0 and N - 1', param, ctx)
-        return part, parts
 
 
 @click.group(context_settings={'help_option_names': ['-h', '--help']})
@@ -47,172 +33,36 @@ def main() -> None:
     """Grasp detection with a multi-stage spatial transformer network."""
 
 
+for _command in (train, own_trials, calibrate):
+    main.add_command(_command)
+
+
 @main.command()
 @click.option('--scenes', type=click.IntRange(1), required=True, help='Number of images.')
 @click.option('--seed', type=click.IntRange(0), default=0, show_default=True)
 @click.option('--out', type=click.Path(path_type=Path), required=True, help='Folder to fill.')
-@click.option('--shard', type=_Shard(), default=(0, 1), metavar='I/N',
+@click.option('--shard', type=Shard(), default=(0, 1), metavar='I/N',
               help='Only every N-th scene, from I on; run N of these to share the work.')
 @click.option('--candidates', type=click.IntRange(4, 500),
               help='Grasps tried out in each image; use more for a test set. Default: 20.')
 @click.option('--domain', type=click.Choice(SIMULATED), default=SIMULATED[0], show_default=True,
               help='basic: one camera over a nearly empty table; wide: clutter, cameras of '
                    'several kinds, surroundings.')
+@click.option('--views', type=click.IntRange(1, 32),
+              help="Images of each scene, by as many cameras. Default: the domain's.")
 def simulate(scenes: int, seed: int, out: Path, shard: tuple[int, int],
-             candidates: int | None, domain: str) -> None:
+             candidates: int | None, domain: str, views: int | None) -> None:
     """Simulate labelled RGB-D images; started again, it goes on where it stopped."""
     from .simulation.domain import DOMAINS
     from .simulation.labels import generate_dataset
+    drawn = DOMAINS[domain]
+    if views and views != drawn.views:
+        drawn = replace(drawn, views=views)
     try:
-        made = generate_dataset(out, scenes, seed, shard, candidates=candidates,
-                                domain=DOMAINS[domain])
+        made = generate_dataset(out, scenes, seed, shard, candidates=candidates, domain=drawn)
     except ValueError as error:
         raise click.ClickException(str(error)) from None
     click.echo(f'{made} new images in {out}')
-
-
-@main.command()
-@click.option('--system', 'system_name', default='shipped', show_default=True,
-              type=click.Choice(['shipped', *SYSTEMS]),
-              help='What to train: the network that comes with the package, or a row of the '
-                   "paper's Table I in its own setting.")
-@click.option('--data', type=click.Path(exists=True, path_type=Path), multiple=True,
-              required=True, help='Simulated data or Cornell images to train on; simulated data '
-                                  'may be given several times.')
-@click.option('--validation', type=click.Path(exists=True, path_type=Path),
-              help='Data to watch the training on; never the test data.')
-@click.option('--fold', type=click.IntRange(0, 4),
-              help='Instead of --validation: train on this one of five folds of --data, validate '
-                   'on a tenth of it that is held back, and leave its test part alone; '
-                   'out/split.json says which image is where.')
-@click.option('--object-wise', is_flag=True, help='Folds without common objects.')
-@click.option('--split-seed', type=click.IntRange(0), default=0, show_default=True)
-@click.option('--out', type=click.Path(path_type=Path), required=True,
-              help='Folder for weights, log and state; an interrupted training goes on there.')
-@click.option('--images', type=click.IntRange(1),
-              help="Images seen in total, with repetition. Default: the system's.")
-@click.option('--batch', type=click.IntRange(1),
-              help="Over all processes, under torchrun. Default: the system's.")
-@click.option('--learning-rate', type=float, help="Default: the system's.")
-@click.option('--seed', type=click.IntRange(0), default=0, show_default=True)
-@click.option('--measure-every', type=click.IntRange(0),
-              help="Images between validations; 0 = after every phase only. Default: the "
-                   "system's.")
-@click.option('--choose', metavar='FIGURE',
-              help="Keep the weights that are best in this figure of the validation, such as "
-                   "plain; '' keeps the last. Default: the system's.")
-@click.option('--threads', type=click.IntRange(1), default=1, show_default=True,
-              help='Of the network; one more thread prepares the images.')
-@click.option('--device', default='cpu', show_default=True)
-@click.option('--limit', type=click.IntRange(1), help='Use the first images of the data only.')
-def train(system_name: str, data: tuple[Path, ...], validation: Path | None, fold: int | None,
-          object_wise: bool, split_seed: int, out: Path, images: int | None, batch: int | None,
-          learning_rate: float | None, seed: int, measure_every: int | None, choose: str | None,
-          threads: int, device: str, limit: int | None) -> None:
-    """
-    Train a system: stage by stage on ground truth, then end to end from the last block backwards.
-
-    Under `torchrun --nproc_per_node N -m grasp_stn_ros.cli train ...` N processes share the work.
-    """
-    from .data.open import open_dataset
-    from .data.sample import DataError, Dataset
-    from .training import distributed
-    from .training.curves import plot_curves
-    from .training.systems import TRAINABLE
-    from .training.trainer import Trainer, TrainingError
-    from .training.validation import validator
-    if fold is not None and validation is not None:
-        raise click.UsageError('give --fold or --validation, not both')
-    distributed.start()
-    try:
-        frames: Dataset = open_dataset(*data, cache=True, limit=limit)
-        judged: Dataset | None = open_dataset(validation, cache=True) if validation else None
-        if fold is not None:
-            frames, judged = _fold(frames, fold, object_wise, split_seed, out)
-        system = TRAINABLE[system_name]
-        changes: dict[str, Any] = {'seed': seed}
-        given = {'images': images, 'batch': batch, 'learning_rate': learning_rate,
-                 'measure_every': measure_every,
-                 'choose': '' if choose is None and judged is None else choose}
-        changes.update({k: v for k, v in given.items() if v is not None})
-        settings = system.settings_for(frames, **changes)
-        trainer = Trainer(frames, out, settings, device=device, threads=threads, system=system,
-                          validate=validator(system, settings, judged, device) if judged
-                          else None)
-        if trainer.resume():
-            click.echo(f'going on at step {trainer.step} of {trainer.steps}')
-        trainer.run()
-    except (DataError, TrainingError) as error:
-        raise click.ClickException(str(error)) from None
-    first = distributed.rank() == 0
-    distributed.stop()
-    if first:
-        plot_curves(out / 'log.jsonl', out / 'curves.png')
-        click.echo(f'weights: {out / "model.safetensors"}, learning curves: '
-                   f'{out / "curves.png"}')
-
-
-def _fold(data, fold: int, object_wise: bool, seed: int, out: Path):
-    """Training and validation part of a fold; writes which image is where into ``out``."""
-    from .atomic import write_atomically
-    from .data.splits import Subset, k_folds
-    from .training import distributed
-    objects = None
-    if object_wise:
-        objects = getattr(data, 'object_ids', None)
-        if objects is None:
-            raise click.ClickException('--object-wise needs a data set that knows its objects')
-    try:
-        split = k_folds(data.names, 5, seed=seed, objects=objects)[fold]
-    except ValueError as error:
-        raise click.ClickException(str(error)) from None
-    if distributed.rank() == 0:
-        out.mkdir(parents=True, exist_ok=True)
-        write_atomically(out / 'split.json', (json.dumps(split.to_json(), indent=1)
-                                              + '\n').encode())
-    return Subset(data, split.train), Subset(data, split.validation)
-
-
-def _model_options(command):
-    """Give a command the options that choose a model and how it runs; see :func:`_detector`."""
-    for option in reversed((
-            click.option('--model', default='default', show_default=True,
-                         help='A .safetensors file; default is the one that comes with the '
-                              'package.'),
-            click.option('--system', type=click.Choice(SYSTEMS),
-                         help='Instead of --model: this row of Table I.'),
-            click.option('--trained-on', type=click.Choice(TABLES), default=TABLES[0],
-                         show_default=True, help='Which weights of --system.'),
-            click.option('--device', default='auto', show_default=True,
-                         help='auto, cpu, cuda or cuda:N'),
-            click.option('--threads', type=click.IntRange(0), default=0, show_default=True,
-                         help='CPU threads of the network; 0 = all cores.'),
-            click.option('--candidates', type=click.IntRange(0, 256), default=0,
-                         show_default=True, help='K, the locations to propose; 0 = the '
-                                                 "model's own number."))):
-        command = option(command)
-    return command
-
-
-def _detector(model: str, device: str, threads: int, candidates: int = 0,
-              system: str | None = None, trained_on: str = TABLES[0]) -> GraspDetector:
-    from .detector import GraspDetector, find_weights
-    from .stn.checkpoint import CheckpointError
-    if system and model != 'default':
-        raise click.UsageError('give --system or --model, not both')
-    try:
-        if system:
-            # Not the shipped multi-stage network, but the one in the paper's own setting.
-            try:
-                model = str(find_weights(table_weights(trained_on, system)))
-            except CheckpointError:
-                raise click.ClickException(
-                    f'there are no weights of {system} trained on {trained_on} images; make some '
-                    f'with: grasp_stn train --system {system}, and name them with --model'
-                    ) from None
-        return GraspDetector(model, device=device, threads=threads, candidates=candidates)
-    except (CheckpointError, ValueError) as error:
-        raise click.ClickException(str(error)) from None
 
 
 @main.group()
@@ -226,7 +76,7 @@ def evaluate() -> None:
 @click.option('--split', type=click.Path(exists=True, dir_okay=False, path_type=Path),
               help='split.json of a training with --fold: judge its test part only.')
 @click.option('--json', 'output', type=click.Path(path_type=Path), help='Write the result there.')
-@_model_options
+@model_options
 def accuracy(data: Path, split: Path | None, output: Path | None, model: str,
              system: str | None, trained_on: str, device: str, threads: int,
              candidates: int) -> None:
@@ -236,7 +86,7 @@ def accuracy(data: Path, split: Path | None, output: Path | None, model: str,
     from .data.splits import Split, Subset
     from .evaluation.accuracy import judge, summarize
     from .evaluation.report import write_json
-    detector = _detector(model, device, threads, candidates, system, trained_on)
+    detector = make_detector(model, device, threads, candidates, system, trained_on)
     try:
         opened = open_dataset(data)
         frames: Dataset = opened
@@ -268,7 +118,7 @@ def accuracy(data: Path, split: Path | None, output: Path | None, model: str,
               help='Folder of meshes (STL, OBJ, PLY, metres) to lift instead of procedural '
                    'objects; needs trimesh and coacd.')
 @click.option('--json', 'output', type=click.Path(path_type=Path), help='Write the result there.')
-@_model_options
+@model_options
 def lift(scenes: int, seed: int, meshes: Path | None, output: Path | None, model: str,
          system: str | None, trained_on: str, device: str, threads: int, candidates: int) -> None:
     """Lift success under strict physics, against the long-axis baseline on the same scenes."""
@@ -277,7 +127,7 @@ def lift(scenes: int, seed: int, meshes: Path | None, output: Path | None, model
     from .evaluation import lift as lifting
     from .evaluation.report import write_json
     from .simulation.objects import make_object
-    detector = _detector(model, device, threads, candidates, system, trained_on)
+    detector = make_detector(model, device, threads, candidates, system, trained_on)
     make, what = make_object, 'unseen procedural objects'
     if meshes:
         make, what = _mesh_maker(meshes), f'meshes of {meshes.name}'
@@ -320,7 +170,7 @@ def _mesh_maker(folder: Path):
 @click.option('--seed', type=click.IntRange(0), default=2024, show_default=True,
               help='Of the scenes; must differ from that of the training data.')
 @click.option('--json', 'output', type=click.Path(path_type=Path), help='Write the result there.')
-@_model_options
+@model_options
 def clutter(scenes: int, objects: int, seed: int, output: Path | None, model: str,
             system: str | None, trained_on: str, device: str, threads: int,
             candidates: int) -> None:
@@ -329,7 +179,7 @@ def clutter(scenes: int, objects: int, seed: int, output: Path | None, model: st
 
     from .evaluation import clutter as clearing
     from .evaluation.report import write_json
-    detector = _detector(model, device, threads, candidates, system, trained_on)
+    detector = make_detector(model, device, threads, candidates, system, trained_on)
     rows = [clearing.run_scene(detector, seed, index, objects)
             for index in track(range(scenes), 'tables', disable=not sys.stderr.isatty())]
     result = clearing.summarize(rows)
@@ -552,7 +402,7 @@ def _picture_path(stages: Path, index: int, many: bool) -> Path:
                    'square. Cornell is learned at 104 74 400 400.')
 @click.option('--minimum-score', type=click.FloatRange(0, 1), default=MINIMUM_SCORE,
               show_default=True, help='Below this score a candidate is no grasp.')
-@_model_options
+@model_options
 def detect(rgb: Path | None, depth: Path | None, intrinsics: tuple[float, ...] | None,
            list_file: Path | None, as_json: bool, stages: Path | None,
            region: tuple[float, float, float, float] | None, minimum_score: float, model: str,
@@ -574,7 +424,7 @@ def detect(rgb: Path | None, depth: Path | None, intrinsics: tuple[float, ...] |
         jobs = list(_jobs(rgb, depth, intrinsics, list_file))
     except GraspError as error:
         raise click.ClickException(str(error)) from None
-    detector = _detector(model, device, threads, candidates, system, trained_on)
+    detector = make_detector(model, device, threads, candidates, system, trained_on)
     detector.warm_up()
     broken = 0
     for index, job in enumerate(jobs):

@@ -21,6 +21,7 @@ from .stn import checkpoint
 from .stn.backbone import fold_batch_norm
 from .stn.network import GraspNetwork, StageOutputs
 
+MODALITIES = ('rgbd', 'rgb', 'depth')
 DEFAULT_MODEL = 'multi_stage_stn.safetensors'
 # A location that STN_crop itself does not believe in is no candidate.
 _MIN_LOCATION_SCORE = 1e-3
@@ -72,15 +73,18 @@ class GraspDetector:
                  threads: int = 0, candidates: int = 0, gripper: Gripper | None = None,
                  approach: str = 'support_plane',
                  approach_direction: tuple[float, float, float] = (0.0, 0.0, 1.0),
-                 precision: str = 'auto'):
+                 precision: str = 'auto', modality: str = 'rgbd'):
         """
         Load ``weights`` ('default', a .safetensors path, or a network) onto ``device``.
 
         ``device`` is 'auto' (CUDA where there is one), 'cpu', 'cuda' or 'cuda:N'; ``threads`` of
         the CPU, 0 = leave as it is; ``candidates`` K, 0 = the model's; ``approach`` one of
-        :data:`grasp_pose.APPROACHES`; ``precision`` 'auto', 'fp32' or 'bf16'. Raises
-        :class:`checkpoint.CheckpointError` or ValueError.
+        :data:`grasp_pose.APPROACHES`; ``precision`` 'auto', 'fp32' or 'bf16'; ``modality`` one of
+        :data:`MODALITIES`, what of a frame the network sees (poses need depth all the same).
+        Raises :class:`checkpoint.CheckpointError` or ValueError.
         """
+        if modality not in MODALITIES:
+            raise ValueError(f'modality {modality!r}, expected one of {", ".join(MODALITIES)}')
         if approach not in APPROACHES:
             raise ValueError(f'approach {approach!r}, expected one of {", ".join(APPROACHES)}')
         if precision not in ('auto', 'fp32', 'bf16'):
@@ -104,6 +108,7 @@ class GraspDetector:
             fast = self.device.type == 'cuda' or cpu_has_bf16()
             precision = 'bf16' if fast else 'fp32'
         self.precision = precision
+        self.modality = modality
         self.candidates = candidates or model.config.candidates
         self.stage_titles = model.TITLES
         self.gripper = gripper or Gripper()
@@ -113,17 +118,20 @@ class GraspDetector:
     def warm_up(self) -> None:
         """Run the network once, so that the first real frame is not the slow one."""
         channels = np.zeros((7, INPUT_SIZE, INPUT_SIZE), np.float32)
-        self._infer(channels, lambda name: None)
+        self._infer(channels, 0.0, lambda name: None)
 
     def detect(self, frame: RgbdFrame, region: tuple[float, float, float, float] | None = None,
-               minimum_score: float = MINIMUM_SCORE, need_pose: bool = True) -> Detection:
+               minimum_score: float = MINIMUM_SCORE, need_pose: bool = True,
+               jaw_pixels: float | None = None) -> Detection:
         """
         Find the best grasp in ``frame``.
 
         ``region`` (x, y, width, height) in pixels is what the network looks at, as a whole; None
         is the largest centred square. Without ``need_pose`` the best candidate is the one with
-        the best score, whether or not depth allows a pose. Where there is no grasp, the result
-        says why. Raises :class:`GraspError` only for a region that does not fit the image.
+        the best score, whether or not depth allows a pose. ``jaw_pixels`` is the height of the
+        gripper's plates in the image, for frames without depth or camera; None = from the gripper
+        and the depth, where they are known. Where there is no grasp, the result says why.
+        Raises :class:`GraspError` only for a region that does not fit the image.
         """
         if region is not None:
             view = View.of_region(*_checked_region(region, frame.size))
@@ -131,11 +139,12 @@ class GraspDetector:
             view = View.square(frame.size)
         clock = _Stopwatch()
         try:
-            prepared = preprocess(frame, view)
+            prepared = preprocess(frame, view, self.modality != 'depth', self.modality != 'rgb')
         except GraspError as error:
             return Detection((), None, error.reason, str(error), {}, view.region)
         clock.lap('preprocessing')
-        outputs = self._infer(prepared.channels, clock.lap)
+        jaw = prepared.jaw(self.gripper.jaw_size, jaw_pixels)
+        outputs = self._infer(prepared.channels, jaw, clock.lap)
         candidates = self._decode(outputs, prepared, region)
         candidates = [self._with_pose(c, frame, prepared) for c in candidates]
         clock.lap('grasp_pose')
@@ -143,9 +152,10 @@ class GraspDetector:
         return Detection(tuple(candidates), best, reason, message, clock.milliseconds,
                          view.region)
 
-    def _infer(self, channels: np.ndarray, lap: Callable[[str], None]) -> dict[str, np.ndarray]:
+    def _infer(self, channels: np.ndarray, jaw: float,
+               lap: Callable[[str], None]) -> dict[str, np.ndarray]:
         """
-        One forward pass of (7, S, S) float32 -> arrays without the batch axis.
+        One forward pass of (7, S, S) float32 and jaw size -> arrays without the batch axis.
 
         On a GPU the stages run asynchronously and only their sum is meaningful: it falls to the
         classifier, behind which the results are fetched.
@@ -156,7 +166,8 @@ class GraspDetector:
             image = image.pin_memory().to(self.device, non_blocking=True)
         with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16,
                                                     enabled=self.precision == 'bf16'):
-            outputs: StageOutputs = self._model(image, self.candidates, lap)
+            outputs: StageOutputs = self._model(image, self.candidates, lap,
+                                                image.new_tensor([jaw]))
         # One tensor, so that there is one copy from the GPU and one synchronization.
         packed = torch.cat([outputs.locations, outputs.location_logits[..., None],
                             outputs.theta[..., None], outputs.rectangles,

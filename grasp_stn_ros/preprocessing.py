@@ -125,13 +125,27 @@ class NetworkInput:
     The prepared image and what was learned on the way.
 
     ``channels`` (7, S, S) float32; ``valid`` (S, S) bool where depth was measured; ``support``
-    in the coordinates of the real camera, or None.
+    in the coordinates of the real camera, or None; ``pixels_per_metre`` in the view, on the
+    support in its middle, None without depth.
     """
 
     channels: np.ndarray
     valid: np.ndarray
     view: View
     support: SupportPlane | None
+    pixels_per_metre: float | None = None
+
+    def jaw(self, size: float | None, pixels: float | None = None) -> float:
+        """
+        Height of jaw plates in view pixels, 0 where it is not known.
+
+        ``pixels`` in the image wins over ``size`` in metres, which needs depth.
+        """
+        if pixels is not None:
+            return pixels * self.view.scale
+        if size is None or self.pixels_per_metre is None:
+            return 0.0
+        return size * self.pixels_per_metre
 
 
 def fill_holes(values: np.ndarray, valid: np.ndarray) -> np.ndarray:
@@ -187,7 +201,7 @@ def preprocess(frame: RgbdFrame, view: View | None = None, use_rgb: bool = True,
     size = view.size
     channels = np.zeros((CHANNELS, size, size), np.float32)
     valid = np.zeros((size, size), bool)
-    support = None
+    support = density = None
     if use_rgb:
         _colour_channels(frame.rgb, view, channels[:3])
     if use_depth and frame.depth is not None:
@@ -197,12 +211,21 @@ def preprocess(frame: RgbdFrame, view: View | None = None, use_rgb: bool = True,
         if valid.any():
             camera = _virtual_camera(frame, view)
             plane = fit_support_plane(depth, camera)
+            density = _density(depth, camera, plane)
             _depth_channels(depth, valid, camera, plane, channels[3:])
             if plane is not None:
                 support = _to_real_camera(plane, view)
     if not use_rgb and not valid.any():
         raise GraspError(Reason.NO_DEPTH, 'neither colour nor depth to work with')
-    return NetworkInput(channels, valid, view, support)
+    return NetworkInput(channels, valid, view, support, density)
+
+
+def _density(depth: np.ndarray, camera: CameraIntrinsics, plane: SupportPlane | None) -> float:
+    """Pixels of ``depth`` (S, S) per metre on the support in the middle, or at median depth."""
+    if plane is None:
+        return camera.fx / float(np.nanmedian(depth))
+    ray = camera.rays(np.full(2, (depth.shape[0] - 1) / 2))
+    return camera.fx * max(float(-(ray @ plane.normal)), 0.1) / plane.offset
 
 
 def _colour_channels(rgb: np.ndarray, view: View, out: np.ndarray) -> None:

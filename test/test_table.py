@@ -103,7 +103,7 @@ class _Detector:
     def warm_up(self):
         pass
 
-    def detect(self, frame, region=None, minimum_score=0.0, need_pose=True):
+    def detect(self, frame, region=None, minimum_score=0.0, need_pose=True, jaw_pixels=None):
         self.asked.append(self.name)
         candidates = tuple(Candidate((r.x, r.y), 1.0, r.theta, r, 0.9 - 0.1 * i)
                            for i, r in enumerate(self.rectangles))

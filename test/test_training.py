@@ -99,7 +99,7 @@ def test_augmentation_keeps_labels_on_the_object():
     augment = Augmentation(no_colour=0.0, no_depth=0.0)
     seen = 0
     for seed in range(20):
-        channels, rectangles, _ = augment(sample, np.random.default_rng(seed))
+        channels, rectangles, _, _ = augment(sample, np.random.default_rng(seed))
         assert channels.shape == (7, 240, 240) and np.isfinite(channels).all()
         for x, y, *_ in rectangles:
             background = np.median(channels[:3])
@@ -221,7 +221,7 @@ def test_judge_counts_what_is_right(data_folder):
     assert summary['strict'] <= summary['plain'] <= summary['any_plain']
 
     class Oracle:
-        def detect(self, frame, region, need_pose):
+        def detect(self, frame, region, need_pose, jaw_pixels):
             from grasp_stn_ros.detection import Candidate, Detection
             from grasp_stn_ros.reasons import Reason
             label = next(d for d in (data[i] for i in range(3))

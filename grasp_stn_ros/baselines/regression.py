@@ -43,7 +43,8 @@ class Regression(GraspNetwork):
                                     config.dropout)
 
     def forward(self, image: Tensor, candidates: int = 0,
-                lap: Callable[[str], None] = lambda name: None) -> StageOutputs:
+                lap: Callable[[str], None] = lambda name: None,
+                jaw: Tensor | None = None) -> StageOutputs:
         """Image (B, 7, S, S) -> one candidate with score 1; ``candidates`` changes nothing."""
         rectangles = decode_rectangles(self.network(image)[:, None], image.shape[-1])
         lap('regression')

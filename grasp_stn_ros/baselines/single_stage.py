@@ -49,7 +49,8 @@ class SingleStageSTN(GraspNetwork):
                         self.config.patch)
 
     def forward(self, image: Tensor, candidates: int = 0,
-                lap: Callable[[str], None] = lambda name: None) -> StageOutputs:
+                lap: Callable[[str], None] = lambda name: None,
+                jaw: Tensor | None = None) -> StageOutputs:
         """Image (B, 7, S, S) -> K candidates, or the best ``candidates`` of them."""
         rectangles = decode_rectangles(self.grasp_numbers(image), image.shape[-1])
         lap('stn')

@@ -110,7 +110,8 @@ class SlidingWindow(GraspNetwork):
             0, rectangles.shape[:2])
 
     def forward(self, image: Tensor, candidates: int = 0,
-                lap: Callable[[str], None] = lambda name: None) -> StageOutputs:
+                lap: Callable[[str], None] = lambda name: None,
+                jaw: Tensor | None = None) -> StageOutputs:
         """Image (B, 7, S, S) -> the ``candidates`` best windows, descending."""
         windows = self.windows(image.shape[-1], image)
         logits = torch.cat([

@@ -16,6 +16,10 @@ from .sample import LabelledFrame
 # Labels nearer than this to the border of a view are left out: half of the object is missing.
 _BORDER = 6.0
 
+# Channels (7, size, size) float32, rectangles (N, 5) in view pixels, success (N,), and the height
+# of the jaw plates in view pixels, 0 where it is not known.
+TrainingView = tuple[np.ndarray, np.ndarray, np.ndarray, float]
+
 
 @dataclass(frozen=True)
 class Augmentation:
@@ -29,10 +33,12 @@ class Augmentation:
     no_colour: float = 0.12      # share of views without RGB, without depth
     no_depth: float = 0.12
     holes: float = 0.3           # share of views with extra holes in the depth
+    anywhere: float = 0.0        # share of views of any part of the image, labelled or not
+    no_jaw: float = 0.2          # share of views whose jaw size is kept from the network
 
     def __call__(self, sample: LabelledFrame, rng: np.random.Generator) \
-            -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return channels (7, size, size), rectangles (N, 5) in view pixels, success (N,)."""
+            -> TrainingView:
+        """Draw a view of ``sample``."""
         view = self._view(sample, rng)
         modality = rng.random()
         frame = sample.frame
@@ -42,21 +48,26 @@ class Augmentation:
         if frame.depth is not None and use_depth and rng.random() < self.holes:
             frame = replace(frame, depth=_with_holes(frame.depth, rng))
         try:
-            channels = preprocess(frame, view, use_rgb, use_depth).channels
+            prepared = preprocess(frame, view, use_rgb, use_depth)
         except GraspError:
             # The view happens to show nothing but holes.
             use_rgb = True
-            channels = preprocess(frame, view, use_rgb, use_depth).channels
+            prepared = preprocess(frame, view, use_rgb, use_depth)
         if use_rgb:
-            _jitter_colours(channels[:3], rng)
+            _jitter_colours(prepared.channels[:3], rng)
         rectangles, kept = to_view(sample.rectangles, view)
-        return channels, rectangles[kept], sample.success[kept]
+        jaw = 0.0 if rng.random() < self.no_jaw else \
+            prepared.jaw(sample.jaw_size, sample.jaw_pixels)
+        return prepared.channels, rectangles[kept], sample.success[kept], jaw
 
     def _view(self, sample: LabelledFrame, rng: np.random.Generator) -> View:
         width, height = sample.frame.size
-        nominal = self.nominal or INPUT_SIZE / min(width, height)
+        shown = max(sample.region[2:]) if sample.region else min(width, height)
+        nominal = self.nominal or INPUT_SIZE / shown
         scale = nominal * math.exp(rng.uniform(-self.log_scale, self.log_scale))
-        if len(sample.rectangles):
+        if self.anywhere and rng.random() < self.anywhere:
+            target = rng.uniform(0, 1, 2) * [width - 1, height - 1]
+        elif len(sample.rectangles):
             target = sample.rectangles[:, :2].mean(axis=0)
         else:
             target = np.array([width, height]) / 2
@@ -83,13 +94,13 @@ class FixedView:
     no_depth: float = 0.0
 
     def __call__(self, sample: LabelledFrame, rng: np.random.Generator) \
-            -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return channels (7, size, size), rectangles (N, 5) in view pixels, success (N,)."""
+            -> TrainingView:
+        """Show ``sample`` as it is in use."""
         view = View.square(sample.frame.size, self.size) if self.region is None else \
             View.of_region(*self.region, size=self.size)
         channels = preprocess(sample.frame, view).channels
         rectangles, kept = to_view(sample.rectangles, view)
-        return channels, rectangles[kept], sample.success[kept]
+        return channels, rectangles[kept], sample.success[kept], 0.0
 
     def without_some_depth(self, channels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Leave depth and normals out of (7, size, size), in place, by chance."""

@@ -69,6 +69,9 @@ ROBOT_BASE = (-0.2105, 0.8374, 0.1687)
 
 # x, y, width, height in pixels: what a test image shows; see cornell_view.
 REGION = (104, 74, 400, 400)
+# About the median height in pixels of the plates of the labelled rectangles, told to networks
+# that ask for a gripper.
+JAW = 27.0
 
 # Pixels between a point of a cloud and its projection (median) from which on it is no point cloud
 # of this camera.
@@ -292,7 +295,7 @@ class CornellDataset:
         # Names alone are not unique: there are several mugs.
         objects = (f'{known[1]}_{known[0]}',) if known else ()
         return LabelledFrame(entry.name, frame, entry.rectangles.copy(), entry.success.copy(),
-                             objects)
+                             objects, jaw_pixels=JAW, region=REGION)
 
 
 def _entry(stem: Path) -> _Entry:

@@ -10,17 +10,22 @@ from .sample import DataError
 from .simulated import SimulatedDataset
 
 
-def open_dataset(*folders: str | Path, cache: bool = False, limit: int | None = None) \
-        -> SimulatedDataset | CornellDataset | JacquardDataset:
+def is_simulated(folder: str | Path) -> bool:
+    """Tell whether ``folder`` holds simulated data."""
+    return (Path(folder) / 'dataset.json').exists()
+
+
+def open_dataset(*folders: str | Path, cache: bool = False, limit: int | None = None,
+                 own: bool = False) -> SimulatedDataset | CornellDataset | JacquardDataset:
     """
     Tell the layout by what is in the folder; several folders only of simulated data.
 
-    ``cache`` and ``limit`` as in the data sets; Jacquard is read with stereo depth and not kept in
-    memory. Raises :class:`DataError`.
+    ``cache``, ``limit`` and ``own`` as in the data sets; Jacquard is read with stereo depth and
+    not kept in memory. Raises :class:`DataError`.
     """
     folder = Path(folders[0])
-    if any((Path(f) / 'dataset.json').exists() for f in folders):
-        return SimulatedDataset(*folders, cache=cache, limit=limit)
+    if any(is_simulated(f) for f in folders):
+        return SimulatedDataset(*folders, cache=cache, limit=limit, own=own)
     for layout, found in (('Cornell', any(folder.glob('*/pcd*'))),
                           ('Jacquard', any(folder.rglob('*_grasps.txt')))):
         if not found:

@@ -24,7 +24,10 @@ class LabelledFrame:
 
     ``rectangles`` (N, 5) float64 as (x, y, theta, opening, jaw) in image pixels; ``success`` (N,)
     in [0, 1] is the share of trials that lifted the object (1 for a positive, 0 for a negative
-    label of a data set without trials). ``objects`` names what lies on the table.
+    label of a data set without trials). ``objects`` names what lies on the table. The jaw plates
+    that the labels are meant for measure ``jaw_size`` metres or, where labels were drawn by hand,
+    about ``jaw_pixels`` image pixels. ``region`` (x, y, width, height) in pixels is what is looked
+    at, None the largest centred square.
     """
 
     name: str
@@ -32,6 +35,9 @@ class LabelledFrame:
     rectangles: np.ndarray
     success: np.ndarray
     objects: tuple[str, ...] = ()
+    jaw_size: float | None = None
+    jaw_pixels: float | None = None
+    region: tuple[float, float, float, float] | None = None
 
     def graspable(self, threshold: float = 0.5) -> list[GraspRectangle]:
         """Return the rectangles whose success reaches ``threshold``."""
@@ -57,13 +63,15 @@ class Batch:
     Prepared images with padded labels, in view pixels.
 
     ``images`` (B, 7, S, S) float32; ``rectangles`` (B, M, 5); ``success`` (B, M) in [0, 1];
-    ``present`` (B, M) bool, False for padding.
+    ``present`` (B, M) bool, False for padding; ``jaw`` (B,) height of the gripper's jaw plates in
+    view pixels, 0 = not known.
     """
 
     images: Tensor
     rectangles: Tensor
     success: Tensor
     present: Tensor
+    jaw: Tensor
 
     @property
     def graspable(self) -> Tensor:
@@ -73,12 +81,13 @@ class Batch:
     def to(self, device: torch.device) -> Batch:
         """Copy to ``device``."""
         return Batch(self.images.to(device, memory_format=torch.channels_last),
-                     self.rectangles.to(device), self.success.to(device), self.present.to(device))
+                     self.rectangles.to(device), self.success.to(device),
+                     self.present.to(device), self.jaw.to(device))
 
 
 def collate(images: list[np.ndarray], rectangles: list[np.ndarray],
-            success: list[np.ndarray]) -> Batch:
-    """Stack images (7, S, S) and pad their labels to a common number."""
+            success: list[np.ndarray], jaws: list[float] | None = None) -> Batch:
+    """Stack images (7, S, S) and pad their labels to a common number; None = jaws not known."""
     size = len(images)
     most = max([1, *map(len, rectangles)])
     padded = torch.zeros(size, most, 5)
@@ -93,4 +102,6 @@ def collate(images: list[np.ndarray], rectangles: list[np.ndarray],
         shares[i, :count] = torch.from_numpy(np.asarray(share, np.float32))
         present[i, :count] = True
     stacked = torch.from_numpy(np.stack(images))
-    return Batch(stacked.contiguous(memory_format=torch.channels_last), padded, shares, present)
+    jaw = torch.tensor(jaws or [0.0] * size, dtype=torch.float32)
+    return Batch(stacked.contiguous(memory_format=torch.channels_last), padded, shares, present,
+                 jaw)

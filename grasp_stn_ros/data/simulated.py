@@ -25,16 +25,24 @@ def decode_depth(raw: np.ndarray) -> np.ndarray:
     return clean_depth(raw.astype(np.float32) * np.float32(DEPTH_UNIT))
 
 
+def own_path(labels: Path) -> Path:
+    """Where the trials of a network's own candidates are, for the label file ``labels``."""
+    return labels.with_name(labels.stem + '_own.json')
+
+
 class SimulatedDataset:
     """
     Frames of one or more folders, in the order of their names.
 
     With ``cache`` the decoded images stay in memory (1.5 MB a frame), which a training needs;
-    ``limit`` takes the first frames only.
+    ``limit`` takes the first frames only. ``own`` adds what a network's own candidates came to in
+    trials (``grasp_stn own-trials``) to the labels.
     """
 
-    def __init__(self, *folders: str | Path, cache: bool = False, limit: int | None = None):
+    def __init__(self, *folders: str | Path, cache: bool = False, limit: int | None = None,
+                 own: bool = False):
         """List the frames; raises :class:`DataError` where there is none."""
+        self._own = own
         self._entries: list[Path] = []
         for folder in map(Path, folders):
             if not (folder / 'dataset.json').exists():
@@ -47,7 +55,9 @@ class SimulatedDataset:
             self._entries += found
         self._entries = self._entries[:limit]
         self._cache: dict[int, tuple] | None = {} if cache else None
-        self.seeds = [_seed(Path(folder) / 'dataset.json') for folder in folders]
+        described = {Path(f): _described(Path(f) / 'dataset.json') for f in folders}
+        self.seeds = [seed for seed, _ in described.values()]
+        self._jaws = {folder: jaw for folder, (_, jaw) in described.items()}
         self.seed = self.seeds[0]
 
     def __len__(self) -> int:
@@ -65,7 +75,7 @@ class SimulatedDataset:
         depth = decode_depth(raw)
         frame = RgbdFrame(rgb, depth, CameraIntrinsics(**labels['intrinsics']))
         return LabelledFrame(labels['name'], frame, labels['rectangles'], labels['success'],
-                             labels['objects'])
+                             labels['objects'], jaw_size=self._jaws[self._entries[index].parent])
 
     @property
     def names(self) -> list[str]:
@@ -81,11 +91,13 @@ class SimulatedDataset:
         return _image(self._entries[index].with_name(self._entries[index].stem + '_mask.png'),
                       np.uint8, 2)
 
-    @staticmethod
-    def _read(path: Path) -> tuple[np.ndarray, np.ndarray, dict]:
+    def _read(self, path: Path) -> tuple[np.ndarray, np.ndarray, dict]:
         try:
             record = json.loads(path.read_text())
             grasps = record['grasps']
+            own = own_path(path)
+            if self._own and own.exists():
+                grasps = grasps + json.loads(own.read_text())['grasps']
             labels = {
                 'name': path.stem,
                 'intrinsics': {k: float(record['intrinsics'][k]) for k in ('fx', 'fy', 'cx',
@@ -101,9 +113,12 @@ class SimulatedDataset:
         return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), raw, labels
 
 
-def _seed(path: Path) -> int:
+def _described(path: Path) -> tuple[int, float | None]:
+    """Seed of a data set, and jaw size in metres of the gripper that made its labels."""
     try:
-        return int(json.loads(path.read_text())['seed'])
+        settings = json.loads(path.read_text())
+        jaw = settings.get('gripper', {}).get('jaw_size')
+        return int(settings['seed']), None if jaw is None else float(jaw)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f'{path} does not describe a simulated data set: {error!r}') from None
 

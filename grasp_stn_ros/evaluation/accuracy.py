@@ -72,7 +72,8 @@ def judge(detector: GraspDetector, data: Dataset) -> list[Outcome]:
         labels = sample.graspable()
         if not labels:
             continue
-        detection = detector.detect(sample.frame, region=region, need_pose=False)
+        detection = detector.detect(sample.frame, region=region, need_pose=False,
+                                    jaw_pixels=sample.jaw_pixels)
         best = detection.best
         rectangles = [c.rectangle for c in detection.candidates]
         centres = np.array([[r.x, r.y] for r in labels])

@@ -256,7 +256,7 @@ def dataset_settings(seed: int, candidates: int = BASIC.candidates,
                      domain: Domain = BASIC) -> dict:
     """What a data set depends on; two with equal settings have equal scenes."""
     # Basic data sets were made before there were domains, and name none.
-    named = {} if domain is BASIC else {'domain': domain.to_dict()}
+    named = {} if domain == BASIC else {'domain': domain.to_dict()}
     return {
         'format': FORMAT,
         'seed': seed,
@@ -325,7 +325,7 @@ def _view_content(scene: TableScene, tried: list[tuple[Plan, list]], view: int) 
     return {
         'intrinsics': asdict(scene.intrinsics),
         'camera_pose': scene.camera_pose.tolist(),
-        **({} if scene.domain is BASIC else {'sensor': scene.sensor, 'view': view}),
+        **({} if scene.domain == BASIC else {'sensor': scene.sensor, 'view': view}),
         'objects': [{'name': thing.name, 'family': thing.family, 'mass': thing.mass}
                     for thing in scene.objects],
         'grasps': grasps}
@@ -367,8 +367,8 @@ def generate_dataset(out: str | Path, images: int, seed: int, shard: tuple[int, 
     learns; a test set wants more, because a good grasp where no candidate was tried counts as
     wrong.
 
-    Scenes that are there already are kept. Returns how many images were made. Raises ValueError where
-    the folder holds a data set with other settings.
+    Scenes that are there already are kept. Returns how many images were made. Raises ValueError
+    where the folder holds a data set with other settings.
     """
     part, parts = shard
     if not 0 <= part < parts:

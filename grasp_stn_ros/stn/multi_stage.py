@@ -25,6 +25,8 @@ class ModelConfig(NetworkConfig):
     margin: tuple[float, float] = (14.0, 12.0)  # pixels around a rectangle for the classifier
     patch: int = 16                   # samples of a patch of trunk features
     fine_channels: int = 24           # of the patch from the image itself, sampled at 2 x patch
+    gripper_input: bool = False       # the height of the jaw plates is told where it is known
+    refinements: int = 0              # how often the fit starts again from its own rectangle
 
 
 class MultiStageSTN(GraspNetwork):
@@ -46,8 +48,10 @@ class MultiStageSTN(GraspNetwork):
         self.crop = STNCrop(config.features)
         self.rotation = STNRotation(config.features)
         self.fine = ConvBlock(config.channels, config.fine_channels, 3, 2)
-        self.scale_crop = STNScaleCrop(config.features + config.fine_channels)
-        self.classifier = GraspClassifier(config.features + config.fine_channels)
+        self.scale_crop = STNScaleCrop(config.features + config.fine_channels,
+                                       config.gripper_input)
+        self.classifier = GraspClassifier(config.features + config.fine_channels,
+                                          config.gripper_input)
 
     def _patches(self, features: Tensor, image: Tensor, pose: Tensor) -> Tensor:
         """Trunk features and image at ``pose`` (B, N, 2, 3) -> (B * N, C, patch, patch)."""
@@ -63,10 +67,22 @@ class MultiStageSTN(GraspNetwork):
         return self.rotation(patches).unflatten(0, locations.shape[:2])
 
     def fit_parameters(self, features: Tensor, image: Tensor, locations: Tensor,
-                       theta: Tensor) -> Tensor:
-        """STN_scale,crop at ``locations`` (B, N, 2), ``theta`` (B, N) -> parameters (B, N, 5)."""
-        pose = self._rotated(locations, theta)
-        return self.scale_crop(self._patches(features, image, pose)).unflatten(0, theta.shape)
+                       theta: Tensor, jaw: Tensor | None = None) -> Tensor:
+        """
+        STN_scale,crop at ``locations`` (B, N, 2), ``theta`` (B, N) -> parameters (B, N, 5).
+
+        ``jaw`` (B,) in view pixels, 0 or None = not known.
+        """
+        patches = self._patches(features, image, self._rotated(locations, theta))
+        return self.scale_crop(patches, self._jaws(jaw, theta)).unflatten(0, theta.shape)
+
+    def _jaws(self, jaw: Tensor | None, like: Tensor) -> Tensor | None:
+        """Jaw size (B,) -> that of each of the candidates ``like`` (B, N): (B * N,), or None."""
+        if not self.config.gripper_input:
+            return None
+        if jaw is None:
+            jaw = like.new_zeros(len(like))
+        return jaw[:, None].expand(like.shape).flatten()
 
     def _rotated(self, locations: Tensor, theta: Tensor) -> Tensor:
         return transformer.rotate(transformer.place(locations, self.config.context), theta)
@@ -82,21 +98,25 @@ class MultiStageSTN(GraspNetwork):
                                extent / (2 * context))
         return transformer.to_rectangles(pose)
 
-    def score_logits(self, features: Tensor, image: Tensor, rectangles: Tensor) -> Tensor:
-        """Grasp classifier on ``rectangles`` (B, N, 5) -> logits (B, N, 2)."""
+    def score_logits(self, features: Tensor, image: Tensor, rectangles: Tensor,
+                     jaw: Tensor | None = None) -> Tensor:
+        """Grasp classifier on ``rectangles`` (B, N, 5), ``jaw`` (B,) -> logits (B, N, 2)."""
         margin = rectangles.new_tensor(self.config.margin)
         pose = transformer.rotate_then_scale(rectangles[..., :2], rectangles[..., 2],
                                              rectangles[..., 3:] / 2 + margin)
         patches = self._patches(features, image, pose)
-        logits = self.classifier(patches, rectangles[..., 3:].flatten(0, 1))
+        logits = self.classifier(patches, rectangles[..., 3:].flatten(0, 1),
+                                 self._jaws(jaw, rectangles[..., 0]))
         return logits.unflatten(0, rectangles.shape[:2])
 
     def forward(self, image: Tensor, candidates: int = 0,
-                lap: Callable[[str], None] = lambda name: None) -> StageOutputs:
+                lap: Callable[[str], None] = lambda name: None,
+                jaw: Tensor | None = None) -> StageOutputs:
         """
         Image (B, 7, S, S) float32 as prepared by :mod:`preprocessing` -> all stages' results.
 
-        ``candidates`` overrides K; ``lap`` is told the name of each stage that is done.
+        ``candidates`` overrides K; ``lap`` is told the name of each stage that is done; ``jaw``
+        (B,) is the height of the gripper's jaw plates in view pixels, 0 = not known.
         """
         features = self.trunk(image)
         lap('trunk')
@@ -106,9 +126,18 @@ class MultiStageSTN(GraspNetwork):
         theta = self.rotation.decode(self.angle_logits(features, locations,
                                                        image.shape[-1]))[..., 0]
         lap('stn_rotation')
-        parameters = self.fit_parameters(features, image, locations, theta)
-        rectangles = self.fitted_rectangles(locations, theta, parameters)
+        rectangles = self.fit(features, image, locations, theta, jaw)
         lap('stn_scale_crop')
-        score_logits = self.score_logits(features, image, rectangles)
+        score_logits = self.score_logits(features, image, rectangles, jaw)
         lap('classifier')
-        return StageOutputs(locations, location_logits, theta, rectangles, score_logits)
+        return StageOutputs(locations, location_logits, theta, rectangles, score_logits,
+                            self.config.calibration)
+
+    def fit(self, features: Tensor, image: Tensor, locations: Tensor, theta: Tensor,
+            jaw: Tensor | None = None) -> Tensor:
+        """Fit rectangles (B, N, 5) at ``locations`` (B, N, 2), ``theta`` (B, N), and again."""
+        for _ in range(1 + self.config.refinements):
+            parameters = self.fit_parameters(features, image, locations, theta, jaw)
+            rectangles = self.fitted_rectangles(locations, theta, parameters)
+            locations, theta = rectangles[..., :2], rectangles[..., 2]
+        return rectangles

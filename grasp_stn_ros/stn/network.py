@@ -24,6 +24,7 @@ class NetworkConfig:
 
     channels: int = 7
     candidates: int = 4
+    calibration: tuple[float, float] = (1.0, 0.0)   # of the score, see StageOutputs
 
     def __post_init__(self):
         """Lists from JSON become tuples."""
@@ -42,7 +43,8 @@ class StageOutputs:
 
     ``locations`` (B, K, 2) and ``location_logits`` (B, K) of STN_crop, ``theta`` (B, K) radians
     of STN_rotation, ``rectangles`` (B, K, 5) of STN_scale,crop, ``score_logits`` (B, K, 2) of the
-    classifier.
+    classifier. ``calibration`` (slope, offset) turns the logit of the score into that of the
+    probability that the grasp succeeds (Platt 1999).
     """
 
     locations: Tensor
@@ -50,11 +52,13 @@ class StageOutputs:
     theta: Tensor
     rectangles: Tensor
     score_logits: Tensor
+    calibration: tuple[float, float] = (1.0, 0.0)
 
     @property
     def scores(self) -> Tensor:
         """Scores (B, K) in [0, 1]; 0 where STN_crop had no further location to propose."""
-        scores = torch.exp(F.logsigmoid(self.score_logits).sum(-1))
+        scores = torch.sigmoid(score_logit(self.score_logits) * self.calibration[0]
+                               + self.calibration[1])
         return torch.where(self.location_logits > -1e3, scores, torch.zeros_like(scores))
 
     def best(self, count: int) -> StageOutputs:
@@ -70,7 +74,14 @@ class StageOutputs:
 
         return StageOutputs(chosen(self.locations), chosen(self.location_logits),
                             chosen(self.theta), chosen(self.rectangles),
-                            chosen(self.score_logits))
+                            chosen(self.score_logits), self.calibration)
+
+
+def score_logit(logits: Tensor) -> Tensor:
+    """Logits (..., 2) of match and lift -> logit (...) of the product of their probabilities."""
+    log_score = F.logsigmoid(logits.float()).sum(-1)
+    # log(p / (1 - p)); p is kept from 1, where the logit has no end.
+    return log_score - torch.log(-torch.expm1(log_score.clamp(max=-1e-6)))
 
 
 def one_logit(logits: Tensor) -> Tensor:
@@ -99,11 +110,13 @@ class GraspNetwork(nn.Module):
         super().__init__()
 
     def forward(self, image: Tensor, candidates: int = 0,
-                lap: Callable[[str], None] = lambda name: None) -> StageOutputs:
+                lap: Callable[[str], None] = lambda name: None,
+                jaw: Tensor | None = None) -> StageOutputs:
         """
         Image (B, 7, S, S) float32 as prepared by :mod:`preprocessing` -> all stages' results.
 
         ``candidates`` overrides K, or limits it where the network has a fixed number; ``lap`` is
-        told the name of each stage that is done.
+        told the name of each stage that is done; ``jaw`` (B,) is the height of the gripper's jaw
+        plates in view pixels, 0 = not known, for networks that ask for it.
         """
         raise NotImplementedError

@@ -129,7 +129,8 @@ class PaperSTN(GraspNetwork):
         return network(patches).unflatten(0, pose.shape[:2])
 
     def forward(self, image: Tensor, candidates: int = 0,
-                lap: Callable[[str], None] = lambda name: None) -> StageOutputs:
+                lap: Callable[[str], None] = lambda name: None,
+                jaw: Tensor | None = None) -> StageOutputs:
         """Image (B, 7, S, S) -> K candidates, or the best ``candidates`` of them."""
         locations = decode_locations(self.location_numbers(image), image.shape[-1])
         lap('stn_crop')

@@ -22,6 +22,12 @@ TYPICAL_OPENING, TYPICAL_JAW = 26.0, 11.0
 SHIFT_UNIT = 8.0
 
 
+def encode_jaw(jaw: Tensor) -> Tensor:
+    """Height of the jaw plates (N,) in view pixels, 0 = not known -> two numbers (N, 2)."""
+    known = (jaw > 0).float()
+    return torch.stack([known, known * torch.log(jaw.clamp_min(1.0) / TYPICAL_JAW)], dim=-1)
+
+
 class PatchNetwork(nn.Module):
     """A small network from patches (N, inputs, 16, 16) to vectors (N, outputs)."""
 
@@ -140,18 +146,26 @@ class STNRotation(nn.Module):
 
 
 class STNScaleCrop(nn.Module):
-    """Fit each rotated patch: shift (dx, dy), opening, jaw size, and a last turn of the angle."""
+    """
+    Fit each rotated patch: shift (dx, dy), opening, jaw size, and a last turn of the angle.
+
+    What height the jaw plates of the gripper have cannot be seen in an image: it may be told.
+    """
 
     TURN_UNIT = 0.3  # radians
 
-    def __init__(self, channels: int):
-        """Patches with ``channels``."""
+    def __init__(self, channels: int, jaw: bool = False):
+        """Patches with ``channels``; ``jaw``: the height of the gripper's plates joins them."""
         super().__init__()
-        self.network = PatchNetwork(channels, 5)
+        self.network = PatchNetwork(channels, 5, 2 * jaw)
 
-    def forward(self, patches: Tensor) -> Tensor:
-        """Rotated patches (N, C, 16, 16) -> parameters (N, 5): dx, dy, opening, jaw, turn."""
-        return self.network(patches)
+    def forward(self, patches: Tensor, jaw: Tensor | None = None) -> Tensor:
+        """
+        Rotated patches (N, C, 16, 16) -> parameters (N, 5): dx, dy, opening, jaw, turn.
+
+        ``jaw`` (N,) in view pixels, 0 = not known.
+        """
+        return self.network(patches, None if jaw is None else encode_jaw(jaw))
 
     @classmethod
     def encode(cls, location: Tensor, theta: Tensor, target: Tensor) -> Tensor:
@@ -185,15 +199,22 @@ class GraspClassifier(nn.Module):
 
     EXTRA = 2
 
-    def __init__(self, channels: int):
-        """Patches with ``channels``."""
+    def __init__(self, channels: int, jaw: bool = False):
+        """Patches with ``channels``; ``jaw``: the height of the gripper's plates joins them."""
         super().__init__()
-        self.network = PatchNetwork(channels, 2, self.EXTRA)
+        self.network = PatchNetwork(channels, 2, self.EXTRA + 2 * jaw)
 
-    def forward(self, patches: Tensor, extent: Tensor) -> Tensor:
-        """Patches (N, C, 16, 16), extents (N, 2) in pixels -> logits (N, 2): match, lift."""
+    def forward(self, patches: Tensor, extent: Tensor, jaw: Tensor | None = None) -> Tensor:
+        """
+        Patches (N, C, 16, 16), extents (N, 2) in pixels -> logits (N, 2): match, lift.
+
+        ``jaw`` (N,) in view pixels, 0 = not known.
+        """
         typical = extent.new_tensor([TYPICAL_OPENING, TYPICAL_JAW])
-        return self.network(patches, extent / typical - 1.0)
+        extra = extent / typical - 1.0
+        if jaw is not None:
+            extra = torch.cat([extra, encode_jaw(jaw)], dim=1)
+        return self.network(patches, extra)
 
     @staticmethod
     def log_score(logits: Tensor) -> Tensor:

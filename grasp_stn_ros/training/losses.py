@@ -77,7 +77,7 @@ def stage_losses(model: MultiStageSTN, batch: Batch, stages: frozenset[str],
                 own_theta = own_theta.detach()
             locations = torch.cat([locations, at], dim=1)
             theta = torch.cat([theta, own_theta], dim=1)
-        parameters = model.fit_parameters(features, image, locations, theta)
+        parameters = model.fit_parameters(features, image, locations, theta, batch.jaw)
         losses['scale_crop'] = _fit_loss(parameters, locations, theta, batch)
         own_rectangles = model.fitted_rectangles(locations, theta, parameters)[:, count:].detach()
 
@@ -146,7 +146,7 @@ def _classifier_loss(model: MultiStageSTN, features: Tensor, image: Tensor, cand
     with torch.no_grad():
         match, lift, weight = targets.grasp_quality(candidates, batch.rectangles, batch.success,
                                                     batch.graspable, batch.present)
-    logits = model.score_logits(features, image, candidates)
+    logits = model.score_logits(features, image, candidates, batch.jaw)
     matching = F.binary_cross_entropy_with_logits(logits[..., 0], match)
     lifting = F.binary_cross_entropy_with_logits(logits[..., 1], lift, reduction='none')
     return 2.0 * matching + (lifting * weight).sum() / weight.sum().clamp_min(1.0)

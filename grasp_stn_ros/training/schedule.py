@@ -45,6 +45,12 @@ def paper_schedule() -> tuple[Phase, ...]:
     )
 
 
+def fine_tuning() -> tuple[Phase, ...]:
+    """All blocks on ground truth and on their predecessors' output, for a trained network."""
+    everything = frozenset(STAGES)
+    return (Phase('fine-tuning', 1.0, everything, everything - {STAGES[0]}),)
+
+
 def separate_schedule(stages: tuple[str, ...], ground_truth: tuple[float, ...],
                       end_to_end: tuple[float, ...]) -> tuple[Phase, ...]:
     """

@@ -17,7 +17,8 @@ from ..architectures import ARCHITECTURES
 from ..data.augmentation import Augmentation, FixedView
 from ..data.sample import Batch, Dataset
 from ..preprocessing import INPUT_SIZE
-from ..stn.network import GraspNetwork
+from ..stn.multi_stage import ModelConfig
+from ..stn.network import GraspNetwork, NetworkConfig
 from . import objectives
 from .losses import LossSettings
 from .schedule import Phase, paper_schedule, separate_schedule
@@ -35,6 +36,7 @@ class System:
     objective: Objective
     phases: tuple[Phase, ...]
     settings: TrainingSettings = field(default_factory=TrainingSettings)
+    config: NetworkConfig | None = None      # of the network; None = the default one
 
     @property
     def network(self) -> type[GraspNetwork]:
@@ -72,7 +74,10 @@ def _paper_settings(images: int, choose: str = 'plain', measure_every: int = 0,
                                'angle_jitter': 0.15, **losses}))
 
 
-SHIPPED = System('MultiStageSTN', objectives.multi_stage, paper_schedule())
+SHIPPED = System('MultiStageSTN', objectives.multi_stage, paper_schedule(),
+                 TrainingSettings(augmentation=Augmentation(anywhere=0.1)),
+                 ModelConfig(features=48, blocks=(0, 2, 2), gripper_input=True, candidates=8,
+                             refinements=1))
 
 TRAINABLE: dict[str, System] = {
     'shipped': SHIPPED,

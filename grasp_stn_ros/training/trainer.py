@@ -32,7 +32,7 @@ from rich.progress import (
 import torch
 from torch import nn
 
-from ..data.augmentation import FixedView
+from ..data.augmentation import FixedView, TrainingView
 from ..data.sample import Batch, Dataset, collate
 from ..detector import cpu_has_bf16
 from ..stn import checkpoint
@@ -59,9 +59,11 @@ class Trainer:
                  config: NetworkConfig | None = None, phases: tuple[Phase, ...] | None = None,
                  validate: Callable[[GraspNetwork], dict[str, float]] | None = None,
                  device: str = 'cpu', threads: int = 1, system: System = SHIPPED,
-                 notes: dict[str, Any] | None = None):
+                 notes: dict[str, Any] | None = None, start: GraspNetwork | None = None):
         """
         Prepare the training of ``system``; None of ``config`` and ``phases`` is the system's.
+
+        ``start`` is a trained network of the system to go on from; its configuration holds.
 
         ``validate`` measures a network on data that is neither training nor test; ``notes`` go
         into the sidecar of the weights.
@@ -82,7 +84,10 @@ class Trainer:
         torch.set_flush_denormal(True)
         cv2.setNumThreads(1)
         torch.manual_seed(settings.seed)
+        config = config or (start.config if start is not None else system.config)
         self.model = system.network(config).to(self.device)
+        if start is not None:
+            self.model.load_state_dict(start.state_dict())
         self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = copy.deepcopy(self.model).eval().requires_grad_(False)
         decayed = [p for p in self.model.parameters() if p.ndim > 1]
@@ -150,23 +155,21 @@ class Trainer:
             epoch, place = divmod(position, count)
             indices.append(int(self._order(epoch)[place]))
         views = [self._view(i, rng) for i in indices]
-        images, rectangles, success = map(list, zip(*views, strict=True))
-        return collate(images, rectangles, success)
+        return collate(*map(list, zip(*views, strict=True)))
 
-    def _view(self, index: int, rng: np.random.Generator) \
-            -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _view(self, index: int, rng: np.random.Generator) -> TrainingView:
         """One view of a frame; fixed views are prepared once, kept with 16 bits a value."""
         if not isinstance(self.settings.augmentation, FixedView):
             return self.settings.augmentation(self.data[index], rng)
         if index in self._kept:
             channels, rectangles, success = self._kept[index]
         else:
-            channels, rectangles, success = self.settings.augmentation(self.data[index], rng)
+            channels, rectangles, success, _ = self.settings.augmentation(self.data[index], rng)
             channels = channels.astype(np.float16)
             if len(self._kept) < _KEPT_VIEWS:
                 self._kept[index] = channels, rectangles, success
         channels = self.settings.augmentation.without_some_depth(channels.astype(np.float32), rng)
-        return channels, rectangles, success
+        return channels, rectangles, success, 0.0
 
     def _order(self, epoch: int) -> np.ndarray:
         if getattr(self, '_epoch', None) != epoch:

@@ -50,6 +50,5 @@ def _loss(model: GraspNetwork, system: System, settings: TrainingSettings, data:
 
 def _batch(data: Dataset, indices: range, settings: TrainingSettings) -> Batch:
     rng = np.random.default_rng(_SEED)
-    images, rectangles, success = map(list, zip(
-        *[settings.augmentation(data[i], rng) for i in indices], strict=True))
-    return collate(images, rectangles, success)
+    views = [settings.augmentation(data[i], rng) for i in indices]
+    return collate(*map(list, zip(*views, strict=True)))

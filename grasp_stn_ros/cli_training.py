@@ -1,0 +1,266 @@
+"""The commands that make weights: ``grasp_stn train | own-trials | calibrate``."""
+
+from __future__ import annotations
+
+from dataclasses import fields, is_dataclass, replace
+import json
+from pathlib import Path
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .cli_options import Shard, make_detector, model_options
+from .names import SYSTEMS
+
+if TYPE_CHECKING:
+    from .data.sample import Dataset
+    from .stn.network import NetworkConfig
+    from .training.settings import TrainingSettings
+
+_GROUPS = ('training', 'augmentation', 'losses', 'model')
+
+
+@click.command()
+@click.option('--system', 'system_name', default='shipped', show_default=True,
+              type=click.Choice(['shipped', *SYSTEMS]),
+              help='What to train: the network that comes with the package, or a row of the '
+                   "paper's Table I in its own setting.")
+@click.option('--data', type=click.Path(exists=True, path_type=Path), multiple=True,
+              required=True, help='Simulated data or Cornell images to train on; simulated data '
+                                  'may be given several times, and together with --share one '
+                                  'folder of Cornell images.')
+@click.option('--share', type=click.FloatRange(0, 1, min_open=True, max_open=True),
+              help='Share of the Cornell images where both kinds of --data are given.')
+@click.option('--own-trials', 'own', is_flag=True,
+              help='Learn also from what `grasp_stn own-trials` wrote beside the labels.')
+@click.option('--finetune', type=click.Path(exists=True, dir_okay=False, path_type=Path),
+              help='Go on from these weights, all stages together.')
+@click.option('--validation', type=click.Path(exists=True, path_type=Path),
+              help='Data to watch the training on; never the test data.')
+@click.option('--fold', type=click.IntRange(0, 4),
+              help='Instead of --validation: train on this one of five folds of --data (of the '
+                   'Cornell images, where both kinds are given), validate on a tenth of it that '
+                   'is held back, and leave its test part alone; out/split.json says which image '
+                   'is where.')
+@click.option('--object-wise', is_flag=True, help='Folds without common objects.')
+@click.option('--split-seed', type=click.IntRange(0), default=0, show_default=True)
+@click.option('--out', type=click.Path(path_type=Path), required=True,
+              help='Folder for weights, log and state; an interrupted training goes on there.')
+@click.option('--images', type=click.IntRange(1),
+              help="Images seen in total, with repetition. Default: the system's.")
+@click.option('--batch', type=click.IntRange(1),
+              help="Over all processes, under torchrun. Default: the system's.")
+@click.option('--learning-rate', type=float, help="Default: the system's.")
+@click.option('--seed', type=click.IntRange(0), default=0, show_default=True)
+@click.option('--measure-every', type=click.IntRange(0),
+              help="Images between validations; 0 = after every phase only. Default: the "
+                   "system's.")
+@click.option('--choose', metavar='FIGURE',
+              help="Keep the weights that are best in this figure of the validation, such as "
+                   "plain; '' keeps the last. Default: the system's.")
+@click.option('--set', 'changes', multiple=True, metavar='GROUP.NAME=VALUE',
+              help='Change a setting; VALUE is JSON, GROUP one of ' + ', '.join(_GROUPS) + '. '
+                   'Such as model.refinements=1 or augmentation.no_depth=0.2.')
+@click.option('--threads', type=click.IntRange(1), default=1, show_default=True,
+              help='Of the network; one more thread prepares the images.')
+@click.option('--device', default='cpu', show_default=True)
+@click.option('--limit', type=click.IntRange(1),
+              help='Use the first images of the (simulated) data only.')
+def train(system_name: str, data: tuple[Path, ...], share: float | None, own: bool,
+          finetune: Path | None, validation: Path | None, fold: int | None,
+          object_wise: bool, split_seed: int, out: Path, images: int | None, batch: int | None,
+          learning_rate: float | None, seed: int, measure_every: int | None, choose: str | None,
+          changes: tuple[str, ...], threads: int, device: str, limit: int | None) -> None:
+    """
+    Train a system: stage by stage on ground truth, then end to end from the last block backwards.
+
+    Under `torchrun --nproc_per_node N -m grasp_stn_ros.cli train ...` N processes share the work.
+    """
+    from .data.open import open_dataset
+    from .data.sample import DataError
+    from .stn import checkpoint
+    from .training import distributed
+    from .training.curves import plot_curves
+    from .training.schedule import fine_tuning
+    from .training.systems import TRAINABLE
+    from .training.trainer import Trainer, TrainingError
+    from .training.validation import validator
+    if fold is not None and validation is not None:
+        raise click.UsageError('give --fold or --validation, not both')
+    distributed.start()
+    try:
+        split = None if fold is None else (fold, object_wise, split_seed)
+        frames, judged = _open(data, share, own, limit, split, out)
+        if validation:
+            judged = open_dataset(validation, cache=True)
+        system = TRAINABLE[system_name]
+        given = {'images': images, 'batch': batch, 'learning_rate': learning_rate,
+                 'measure_every': measure_every,
+                 'choose': '' if choose is None and judged is None else choose}
+        settings = system.settings_for(
+            frames, seed=seed, **{k: v for k, v in given.items() if v is not None})
+        start = checkpoint.load(finetune)[0] if finetune else None
+        config = start.config if start is not None else system.config or system.network.CONFIG()
+        settings, config = _changed(settings, config, changes)
+        if start is not None and system.architecture != start.ARCHITECTURE:
+            raise click.UsageError(f'{finetune} holds {start.ARCHITECTURE}, not --system '
+                                   f'{system_name} ({system.architecture})')
+        trainer = Trainer(frames, out, settings, config, fine_tuning() if finetune else None,
+                          device=device, threads=threads, system=system, start=start,
+                          validate=validator(system, settings, judged, device) if judged
+                          else None)
+        if trainer.resume():
+            click.echo(f'going on at step {trainer.step} of {trainer.steps}')
+        trainer.run()
+    except (DataError, TrainingError, checkpoint.CheckpointError) as error:
+        raise click.ClickException(str(error)) from None
+    first = distributed.rank() == 0
+    distributed.stop()
+    if first:
+        plot_curves(out / 'log.jsonl', out / 'curves.png')
+        click.echo(f'weights: {out / "model.safetensors"}, learning curves: '
+                   f'{out / "curves.png"}')
+
+
+def _open(data: tuple[Path, ...], share: float | None, own: bool, limit: int | None,
+          split: tuple[int, bool, int] | None, out: Path) -> tuple[Dataset, Dataset | None]:
+    """Open training and, with a ``split`` (fold, object-wise, seed), validation data."""
+    from .data.mixture import Mixture
+    from .data.open import is_simulated, open_dataset
+    simulated = [folder for folder in data if is_simulated(folder)]
+    others = [folder for folder in data if not is_simulated(folder)]
+    mixed = bool(simulated and others)
+    if mixed != (share is not None):
+        raise click.UsageError('--share goes with simulated data and Cornell images together')
+    # Simulated data may be more than fits into memory, and is read anew every time then.
+    frames: Dataset = open_dataset(*simulated or others, cache=False, limit=limit, own=own)
+    if len(frames) <= _KEPT_FRAMES:
+        frames = open_dataset(*simulated or others, cache=True, limit=limit, own=own)
+    real: Dataset = open_dataset(*others, cache=True) if mixed else frames
+    judged = None
+    if split is not None:
+        real, judged = _fold(real, *split, out)
+    if not mixed:
+        return real, judged
+    assert share is not None
+    return Mixture(frames, [(real, share)]), judged
+
+
+# Decoded frames that are kept in memory take 1.5 MB each.
+_KEPT_FRAMES = 4000
+
+
+def _fold(data, fold: int, object_wise: bool, seed: int, out: Path):
+    """Training and validation part of a fold; writes which image is where into ``out``."""
+    from .atomic import write_atomically
+    from .data.splits import Subset, k_folds
+    from .training import distributed
+    objects = None
+    if object_wise:
+        objects = getattr(data, 'object_ids', None)
+        if objects is None:
+            raise click.ClickException('--object-wise needs a data set that knows its objects')
+    try:
+        split = k_folds(data.names, 5, seed=seed, objects=objects)[fold]
+    except ValueError as error:
+        raise click.ClickException(str(error)) from None
+    if distributed.rank() == 0:
+        out.mkdir(parents=True, exist_ok=True)
+        write_atomically(out / 'split.json', (json.dumps(split.to_json(), indent=1)
+                                              + '\n').encode())
+    return Subset(data, split.train), Subset(data, split.validation)
+
+
+def _changed(settings: TrainingSettings, config: NetworkConfig, changes: tuple[str, ...]) \
+        -> tuple[TrainingSettings, NetworkConfig]:
+    """Apply ``GROUP.NAME=VALUE`` to the settings and the network's configuration."""
+    for change in changes:
+        place, _, text = change.partition('=')
+        group, _, name = place.partition('.')
+        if group not in _GROUPS or not text:
+            raise click.UsageError(f'--set {change}: expected GROUP.NAME=VALUE with a group out '
+                                   f'of {", ".join(_GROUPS)}')
+        target: Any = {'training': settings, 'model': config}.get(group) or \
+            getattr(settings, group)
+        names = [f.name for f in fields(target) if not is_dataclass(getattr(target, f.name))]
+        if name not in names:
+            raise click.UsageError(f'--set {change}: {group} has {", ".join(names)}')
+        try:
+            target = replace(target, **{name: json.loads(text)})
+        except ValueError as error:
+            raise click.UsageError(f'--set {change}: {text!r} is no JSON value: {error}') from None
+        if group == 'model':
+            config = target
+        else:
+            settings = target if group == 'training' else replace(settings, **{group: target})
+    return settings, config
+
+
+@click.command('own-trials')
+@click.option('--data', type=click.Path(exists=True, file_okay=False, path_type=Path),
+              required=True, help='Simulated data whose scenes are opened again.')
+@click.option('--images', type=click.IntRange(1), help='Only so many of them, from the first on.')
+@click.option('--trials', type=click.IntRange(1, 20), default=1, show_default=True,
+              help='Of each candidate, each with another friction.')
+@click.option('--shard', type=Shard(), default=(0, 1), metavar='I/N',
+              help='Only every N-th image, from I on; run N of these to share the work.')
+@model_options
+def own_trials(data: Path, images: int | None, trials: int, shard: tuple[int, int], model: str,
+               system: str | None, trained_on: str, device: str, threads: int,
+               candidates: int) -> None:
+    """
+    Try out a model's own candidates in the scenes of simulated data: hard negatives.
+
+    Written beside the labels, and used by `grasp_stn train --own-trials`; started again, it goes
+    on where it stopped.
+    """
+    from rich.progress import track
+
+    from .data.sample import DataError
+    from .data.simulated import SimulatedDataset
+    from .simulation.own_trials import try_own
+    detector = make_detector(model, device, threads, candidates, system, trained_on)
+    try:
+        count = len(SimulatedDataset(data))
+        indices = range(shard[0], min(count, images or count), shard[1])
+        made = try_own(detector, data, indices, trials, lambda sequence: track(
+            sequence, 'images', disable=not sys.stderr.isatty()))
+    except DataError as error:
+        raise click.ClickException(str(error)) from None
+    click.echo(f'{made} images with trials of the candidates of {detector.model_name}')
+
+
+@click.command()
+@click.option('--scenes', type=click.IntRange(20), default=150, show_default=True)
+@click.option('--seed', type=click.IntRange(0), default=1_012, show_default=True,
+              help='Of the scenes, which are neither training nor test scenes.')
+@click.option('--model', type=click.Path(exists=True, dir_okay=False, path_type=Path),
+              required=True, help='Weights to calibrate.')
+@click.option('--out', type=click.Path(dir_okay=False, path_type=Path), required=True,
+              help='Where to write the calibrated weights (.safetensors); a reliability diagram '
+                   'and the figures come beside them.')
+@click.option('--threads', type=click.IntRange(0), default=0, show_default=True)
+def calibrate(scenes: int, seed: int, model: Path, out: Path, threads: int) -> None:
+    """
+    Make the score a probability of lifting (Platt scaling on trials of the best candidates).
+
+    Half of the scenes of the trials fits the two numbers, the other half measures the error.
+    """
+    from rich.progress import track
+
+    from .evaluation.report import write_json
+    from .stn import checkpoint
+    from .training.calibrate import calibrated_copy, measure
+    if out.suffix != '.safetensors':
+        raise click.UsageError(f'--out {out} must end in .safetensors')
+    try:
+        rows = measure(model, seed, range(scenes), threads, lambda sequence: track(
+            sequence, 'scenes', disable=not sys.stderr.isatty()))
+        figures = calibrated_copy(model, rows, out)
+    except (checkpoint.CheckpointError, ValueError) as error:
+        raise click.ClickException(str(error)) from None
+    write_json(out.with_name(out.stem + '_calibration.json'),
+               {**figures, 'seed': seed, 'scenes': scenes, 'split': 'validation scenes'})
+    click.echo(f'expected calibration error {figures["ece_before"]:.3f} -> '
+               f'{figures["ece"]:.3f} on the other half (n = {figures["n"]}); {out}')
