@@ -18,7 +18,7 @@ from . import __version__
 from .cli_options import Shard, make_detector, model_options
 from .cli_training import calibrate, own_trials, train
 from .detection import MINIMUM_SCORE
-from .names import SIMULATED, SYSTEMS
+from .names import MODALITIES, SIMULATED, SYSTEMS
 
 if TYPE_CHECKING:
     from .detection import Detection
@@ -75,18 +75,28 @@ def evaluate() -> None:
               help='Simulated data or Cornell images, unseen in training.')
 @click.option('--split', type=click.Path(exists=True, dir_okay=False, path_type=Path),
               help='split.json of a training with --fold: judge its test part only.')
+@click.option('--images', type=click.IntRange(1),
+              help='Judge the first so many images that have a label to find.')
+@click.option('--modality', type=click.Choice(MODALITIES), default=MODALITIES[0],
+              show_default=True, help='What the network sees of the images.')
+@click.option('--holes', type=click.FloatRange(0, 0.95), default=0.0, show_default=True,
+              help='Share of the depth to take away, in blobs.')
 @click.option('--json', 'output', type=click.Path(path_type=Path), help='Write the result there.')
+@click.option('--worst', type=click.Path(path_type=Path),
+              help='Draw the 24 wrong answers with the highest scores into this picture.')
 @model_options
-def accuracy(data: Path, split: Path | None, output: Path | None, model: str,
-             system: str | None, trained_on: str, device: str, threads: int,
-             candidates: int) -> None:
+def accuracy(data: Path, split: Path | None, images: int | None, modality: str, holes: float,
+             output: Path | None, worst: Path | None, model: str, system: str | None,
+             trained_on: str, device: str, threads: int, candidates: int) -> None:
     """Rectangle metric (IoU > 25 %, 30 degrees) and its strict version (50 %, 15 degrees)."""
     from .data.open import open_dataset
     from .data.sample import DataError, Dataset
     from .data.splits import Split, Subset
+    from .data.with_holes import WithHoles
     from .evaluation.accuracy import judge, summarize
+    from .evaluation.failures import draw_worst
     from .evaluation.report import write_json
-    detector = make_detector(model, device, threads, candidates, system, trained_on)
+    detector = make_detector(model, device, threads, candidates, system, trained_on, modality)
     try:
         opened = open_dataset(data)
         frames: Dataset = opened
@@ -96,7 +106,10 @@ def accuracy(data: Path, split: Path | None, output: Path | None, model: str,
             except ValueError as error:
                 raise DataError(f'{split}: {error}') from None
             frames = Subset(opened, part.test)
-        result = summarize(judge(detector, frames))
+        if holes:
+            frames = WithHoles(frames, holes)
+        outcomes = judge(detector, frames, images)
+        result = summarize(outcomes)
     except DataError as error:
         raise click.ClickException(str(error)) from None
     seed = getattr(opened, 'seed', None)
@@ -107,7 +120,10 @@ def accuracy(data: Path, split: Path | None, output: Path | None, model: str,
     Console().print(table)
     if output:
         write_json(output, {**result, 'model': detector.model_name, 'seed': seed,
-                            'split': data.name, 'images': len(frames)})
+                            'split': data.name, 'images': len(frames), 'modality': modality,
+                            'holes': holes})
+    if worst:
+        draw_worst(worst, frames, outcomes)
 
 
 @evaluate.command()
@@ -118,13 +134,17 @@ def accuracy(data: Path, split: Path | None, output: Path | None, model: str,
               help='Folder of meshes (STL, OBJ, PLY, metres) to lift instead of procedural '
                    'objects; needs trimesh and coacd.')
 @click.option('--json', 'output', type=click.Path(path_type=Path), help='Write the result there.')
+@click.option('--worst', type=click.Path(path_type=Path),
+              help='Draw the 24 failures with the highest scores into this picture.')
 @model_options
-def lift(scenes: int, seed: int, meshes: Path | None, output: Path | None, model: str,
-         system: str | None, trained_on: str, device: str, threads: int, candidates: int) -> None:
+def lift(scenes: int, seed: int, meshes: Path | None, output: Path | None, worst: Path | None,
+         model: str, system: str | None, trained_on: str, device: str, threads: int,
+         candidates: int) -> None:
     """Lift success under strict physics, against the long-axis baseline on the same scenes."""
     from rich.progress import track
 
     from .evaluation import lift as lifting
+    from .evaluation.failures import draw_failed
     from .evaluation.report import write_json
     from .simulation.objects import make_object
     detector = make_detector(model, device, threads, candidates, system, trained_on)
@@ -134,6 +154,8 @@ def lift(scenes: int, seed: int, meshes: Path | None, output: Path | None, model
     rows = [lifting.run_scene(detector, seed, index, make)
             for index in track(range(scenes), 'scenes', disable=not sys.stderr.isatty())]
     result = lifting.summarize(rows)
+    if worst:
+        draw_failed(worst, detector, seed, rows, make)
     table = Table(title=f'lift success, {scenes} scenes, seed {seed}')
     for column in ('', 'lifted', '95 % interval'):
         table.add_column(column, justify='right' if column else 'left')
@@ -141,6 +163,7 @@ def lift(scenes: int, seed: int, meshes: Path | None, output: Path | None, model
         low, high = result[f'{key}_interval']
         table.add_row(name, f'{result[key]:.1%}', f'{low:.1%} to {high:.1%}')
     table.add_row('any of its candidates', f'{result["any_candidate"]:.1%}', '')
+    table.add_row('first, where any lifts', f'{result["of_liftable"]:.1%}', '')
     Console().print(table)
     if output:
         write_json(output, {**result, 'model': detector.model_name, 'seed': seed,

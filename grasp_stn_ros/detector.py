@@ -13,7 +13,8 @@ import torch
 
 from .detection import MINIMUM_SCORE, Candidate, Detection
 from .grasp_pose import APPROACHES, Gripper, approach_vector, rectangle_to_grasp
-from .preprocessing import INPUT_SIZE, NetworkInput, View, preprocess
+from .names import MODALITIES
+from .preprocessing import CHANNELS, INPUT_SIZE, NetworkInput, View, preprocess
 from .reasons import GraspError, Reason
 from .rectangle import GraspRectangle
 from .rgbd import RgbdFrame
@@ -21,7 +22,6 @@ from .stn import checkpoint
 from .stn.backbone import fold_batch_norm
 from .stn.network import GraspNetwork, StageOutputs
 
-MODALITIES = ('rgbd', 'rgb', 'depth')
 DEFAULT_MODEL = 'multi_stage_stn.safetensors'
 # A location that STN_crop itself does not believe in is no candidate.
 _MIN_LOCATION_SCORE = 1e-3
@@ -80,7 +80,7 @@ class GraspDetector:
         ``device`` is 'auto' (CUDA where there is one), 'cpu', 'cuda' or 'cuda:N'; ``threads`` of
         the CPU, 0 = leave as it is; ``candidates`` K, 0 = the model's; ``approach`` one of
         :data:`grasp_pose.APPROACHES`; ``precision`` 'auto', 'fp32' or 'bf16'; ``modality`` one of
-        :data:`MODALITIES`, what of a frame the network sees (poses need depth all the same).
+        :data:`names.MODALITIES`, what of a frame the network sees (poses need depth all the same).
         Raises :class:`checkpoint.CheckpointError` or ValueError.
         """
         if modality not in MODALITIES:
@@ -109,6 +109,8 @@ class GraspDetector:
             precision = 'bf16' if fast else 'fp32'
         self.precision = precision
         self.modality = modality
+        # Of all frames: fresh memory for each would cost a millisecond of page faults.
+        self._channels = np.zeros((CHANNELS, INPUT_SIZE, INPUT_SIZE), np.float32)
         self.candidates = candidates or model.config.candidates
         self.stage_titles = model.TITLES
         self.gripper = gripper or Gripper()
@@ -139,7 +141,8 @@ class GraspDetector:
             view = View.square(frame.size)
         clock = _Stopwatch()
         try:
-            prepared = preprocess(frame, view, self.modality != 'depth', self.modality != 'rgb')
+            prepared = preprocess(frame, view, self.modality != 'depth', self.modality != 'rgb',
+                                  self._channels)
         except GraspError as error:
             return Detection((), None, error.reason, str(error), {}, view.region)
         clock.lap('preprocessing')

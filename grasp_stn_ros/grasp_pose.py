@@ -17,6 +17,7 @@ depth and an approach direction. One definition serves labels, detection and sim
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -39,6 +40,9 @@ _BLOCKED = 0.01
 # is the precision of the network, not the size of the object.
 _OPENING_SLACK = 1.15
 _MIN_COSINE = 0.3
+# Pixels around the one whose surface normal is wanted, and which of them are the nearest.
+_WINDOW = np.stack(np.meshgrid(np.arange(-12, 13), np.arange(-12, 13)), -1).reshape(-1, 2)
+_WINDOW_MIDDLE = np.abs(_WINDOW).max(axis=1) <= 3
 # Half a quantization step of a structured-light camera, metres: an object this thin is not seen.
 _UNSEEN = 0.002
 
@@ -95,10 +99,9 @@ def surface_normal(frame: RgbdFrame, pixel: tuple[float, float],
     Fitted to the points within ``radius`` metres of the one at the pixel.
     """
     assert frame.depth is not None and frame.intrinsics is not None
-    offsets = np.stack(np.meshgrid(np.arange(-12, 13), np.arange(-12, 13)), -1).reshape(-1, 2)
-    pixels = np.asarray(pixel) + offsets
+    pixels = np.asarray(pixel) + _WINDOW
     depth = _sample(frame, pixels)
-    near = np.isfinite(depth) & (np.abs(offsets).max(axis=1) <= 3)
+    near = np.isfinite(depth) & _WINDOW_MIDDLE
     if near.sum() < 5:
         return None
     level = float(np.median(depth[near]))
@@ -108,7 +111,9 @@ def surface_normal(frame: RgbdFrame, pixel: tuple[float, float],
     points = points[distance < max(radius, 2.5 * level / frame.intrinsics.fx)]
     if len(points) < 6:
         return None
-    normal = np.linalg.svd(points - points.mean(axis=0), full_matrices=False)[2][2]
+    centred = points - points.mean(axis=0)
+    # The direction in which the points vary least; eigenvalues come in ascending order.
+    normal = np.linalg.eigh(centred.T @ centred)[1][:, 0]
     return normal if normal @ centre < 0 else -normal
 
 
@@ -212,7 +217,7 @@ def _surface_level(levels: np.ndarray) -> float:
     if len(valid) < max(3, _MIN_VALID_SHARE * len(levels)):
         raise GraspError(Reason.DEPTH_HOLE,
                          f'{len(valid)} of {len(levels)} pixels between the jaws')
-    return float(np.percentile(valid, _TOP_PERCENTILE))
+    return _percentile(valid, _TOP_PERCENTILE)
 
 
 def _floor_level(local: np.ndarray, levels: np.ndarray, half_opening: float, level: float,
@@ -234,7 +239,7 @@ def _floor_level(local: np.ndarray, levels: np.ndarray, half_opening: float, lev
             under_jaws.append(under)
     candidates: list[float] = []
     if under_jaws:
-        candidates.append(float(np.percentile(np.concatenate(under_jaws), _FLOOR_PERCENTILE)))
+        candidates.append(_percentile(np.concatenate(under_jaws), _FLOOR_PERCENTILE))
     if support is not None:
         # Level of the support straight below the surface point.
         slant = max(float(-approach @ support.normal), _MIN_COSINE)
@@ -248,9 +253,22 @@ def _floor_level(local: np.ndarray, levels: np.ndarray, half_opening: float, lev
 
 def _grid(half_width: float, half_height: float, columns: int, rows: int) -> np.ndarray:
     """Points (columns * rows, 2) covering [-half_width, half_width] x [-half_height, ...]."""
-    u, v = np.meshgrid(np.linspace(-half_width, half_width, columns),
-                       np.linspace(-half_height, half_height, rows))
+    return _unit_grid(columns, rows) * [half_width, half_height]
+
+
+@lru_cache
+def _unit_grid(columns: int, rows: int) -> np.ndarray:
+    u, v = np.meshgrid(np.linspace(-1, 1, columns), np.linspace(-1, 1, rows))
     return np.stack([u.ravel(), v.ravel()], axis=1)
+
+
+def _percentile(values: np.ndarray, percent: float) -> float:
+    """``numpy.percentile`` of values (N,) without NaN, at a tenth of its overhead."""
+    place = (len(values) - 1) * percent / 100
+    low = int(place)
+    high = min(low + 1, len(values) - 1)
+    two = np.partition(values, (low, high))
+    return float(two[low] + (two[high] - two[low]) * (place - low))
 
 
 def grasp_to_rectangle(grasp: Grasp, intrinsics: CameraIntrinsics) -> GraspRectangle:

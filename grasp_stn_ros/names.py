@@ -7,6 +7,8 @@ SYSTEMS = ('sae_sliding_window', 'cnn_sliding_window', 'regression', 'single_sta
 TABLES = ('simulated', 'cornell')
 # What simulated scenes are drawn from.
 SIMULATED = ('basic', 'wide')
+# What of a frame a network may see.
+MODALITIES = ('rgbd', 'rgb', 'depth')
 
 
 def table_weights(table: str, system: str) -> str:

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 import math
+import threading
 
 import cv2
 import numpy as np
@@ -36,6 +37,8 @@ CHANNELS = 7
 HEIGHT_SCALE, HEIGHT_RANGE = 15.0, (-1.5, 3.0)
 # Sigma in view pixels of the smoothing before depth is differentiated.
 _NORMAL_SIGMA = 1.5
+# Bytes of an image -> [-1, 1].
+_COLOUR_TABLE = (np.arange(256, dtype=np.float32) * np.float32(1 / 127.5) - np.float32(1))
 # Only for images without a camera matrix: the focal length of common RGB-D cameras in units of
 # the image width. It scales the normals; no pose is computed from it.
 _DEFAULT_FOCAL_LENGTH = 0.82
@@ -190,20 +193,23 @@ def _virtual_camera(frame: RgbdFrame, view: View) -> CameraIntrinsics:
 
 
 def preprocess(frame: RgbdFrame, view: View | None = None, use_rgb: bool = True,
-               use_depth: bool = True) -> NetworkInput:
+               use_depth: bool = True, out: np.ndarray | None = None) -> NetworkInput:
     """
     Prepare ``frame`` for the network; ``view`` defaults to the largest centred square.
 
     ``use_rgb`` and ``use_depth`` leave a modality out (all its channels zero), in training and to
-    measure what it is worth. Raises :class:`GraspError` (NO_DEPTH) if nothing is left to see.
+    measure what it is worth. The channels go into ``out`` (7, S, S) float32, if there is one.
+    Raises :class:`GraspError` (NO_DEPTH) if nothing is left to see.
     """
     view = view or View.square(frame.size)
     size = view.size
-    channels = np.zeros((CHANNELS, size, size), np.float32)
+    channels = np.empty((CHANNELS, size, size), np.float32) if out is None else out
     valid = np.zeros((size, size), bool)
     support = density = None
     if use_rgb:
         _colour_channels(frame.rgb, view, channels[:3])
+    else:
+        channels[:3] = 0
     if use_depth and frame.depth is not None:
         depth = cv2.warpAffine(frame.depth, view.matrix, (size, size), flags=cv2.INTER_NEAREST,
                                borderMode=cv2.BORDER_CONSTANT, borderValue=math.nan)
@@ -215,6 +221,8 @@ def preprocess(frame: RgbdFrame, view: View | None = None, use_rgb: bool = True,
             _depth_channels(depth, valid, camera, plane, channels[3:])
             if plane is not None:
                 support = _to_real_camera(plane, view)
+    if not valid.any():
+        channels[3:] = 0
     if not use_rgb and not valid.any():
         raise GraspError(Reason.NO_DEPTH, 'neither colour nor depth to work with')
     return NetworkInput(channels, valid, view, support, density)
@@ -244,8 +252,29 @@ def _colour_channels(rgb: np.ndarray, view: View, out: np.ndarray) -> None:
     warped = cv2.warpAffine(rgb, matrix, (view.size, view.size), flags=cv2.INTER_LINEAR,
                             borderMode=cv2.BORDER_CONSTANT, borderValue=(127, 127, 127))
     for plane, channel in zip(cv2.split(warped), out, strict=True):
-        np.multiply(plane, np.float32(1 / 127.5), out=channel)
-        channel -= np.float32(1)
+        cv2.LUT(plane, _COLOUR_TABLE, dst=channel)
+
+
+class _Workspace(threading.local):
+    """
+    Arrays that every frame needs, kept from one frame to the next, for each thread its own.
+
+    Fresh ones would come from the operating system page by page, which takes longer than the
+    arithmetic.
+    """
+
+    def __init__(self) -> None:
+        self._arrays: dict[tuple, np.ndarray] = {}
+
+    def array(self, name: str, *shape: int) -> np.ndarray:
+        """Return the float32 array ``name``, with what is still in it."""
+        found = self._arrays.get((name, shape))
+        if found is None:
+            found = self._arrays[name, shape] = np.empty(shape, np.float32)
+        return found
+
+
+_workspace = _Workspace()
 
 
 def _depth_channels(depth: np.ndarray, valid: np.ndarray, camera: CameraIntrinsics,
@@ -255,31 +284,36 @@ def _depth_channels(depth: np.ndarray, valid: np.ndarray, camera: CameraIntrinsi
     if plane is None:
         # No support: relative to the median depth of a plane parallel to the image.
         plane = SupportPlane(np.array([0.0, 0.0, -1.0]), float(np.nanmedian(depth)), 0.0)
+    slope, height, z, factor = (_workspace.array(name, size, size)
+                                for name in ('slope', 'height', 'z', 'factor'))
+    normal = _workspace.array('normal', 3, size, size)
     x = ((np.arange(size) - camera.cx) / camera.fx).astype(np.float32)[None, :]
     y = ((np.arange(size) - camera.cy) / camera.fy).astype(np.float32)[:, None]
     n = plane.normal.astype(np.float32)
     # Height is linear in depth along a ray: h = (n . ray) z + offset.
-    slope = n[0] * x + n[1] * y + n[2]
-    height = fill_holes(slope * np.where(valid, depth, np.float32(0))
-                        + np.float32(plane.offset), valid)
+    np.add(n[0] * x + n[2], n[1] * y, out=slope)
+    np.multiply(slope, depth, out=height)
+    height += np.float32(plane.offset)
+    height = fill_holes(height, valid)
     np.multiply(height, np.float32(HEIGHT_SCALE), out=out[0])
     np.clip(out[0], *HEIGHT_RANGE, out=out[0])
 
-    # From here on with the buffers that there are: this runs for every frame.
-    smooth = cv2.GaussianBlur(height, (0, 0), _NORMAL_SIGMA)
+    cv2.GaussianBlur(height, (0, 0), _NORMAL_SIGMA, dst=z)
     # Grazing rays have no finite depth on the plane; far away is good enough for them.
-    z = smooth - np.float32(plane.offset)
+    z -= np.float32(plane.offset)
     z /= np.minimum(slope, np.float32(-0.05), out=slope)
     # Cross product of the derivatives of the point ray * z; the third axis is turned round, so
     # that z points towards the viewer.
-    normal = np.empty((3, size, size), np.float32)
     cv2.Sobel(z, cv2.CV_32F, 1, 0, dst=normal[0], scale=0.125 * camera.fx)
     cv2.Sobel(z, cv2.CV_32F, 0, 1, dst=normal[1], scale=0.125 * camera.fy)
     np.multiply(normal[0], x, out=normal[2])
-    normal[2] += normal[1] * y
+    normal[2] += np.multiply(normal[1], y, out=factor)
     normal[2] += z
-    length = np.sqrt(np.einsum('cij,cij->ij', normal, normal))
-    normal *= valid / (length + np.float32(1e-9))
+    np.einsum('cij,cij->ij', normal, normal, out=factor)
+    np.sqrt(factor, out=factor)
+    factor += np.float32(1e-9)
+    np.divide(valid.view(np.uint8), factor, out=factor, dtype=np.float32)
+    normal *= factor
     up = plane.normal * [1.0, 1.0, -1.0]
     turn = _rotation_to_z(up).astype(np.float32)
     np.matmul(turn, normal.reshape(3, -1), out=out[1:].reshape(3, -1))

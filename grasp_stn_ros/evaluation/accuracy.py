@@ -28,6 +28,8 @@ class Outcome:
     success_share: float    # of the labelled trials in this image
     score: float
     has_depth: bool
+    index: int = 0          # of the frame
+    best: GraspRectangle | None = None
 
 
 def _correct(rectangle, labels, metric: tuple[float, float]) -> bool:
@@ -57,17 +59,19 @@ def correct_at(predicted: GraspRectangle | None, labels: list[GraspRectangle]) -
             for least in IOUS for most in DEGREES}
 
 
-def judge(detector: GraspDetector, data: Dataset) -> list[Outcome]:
+def judge(detector: GraspDetector, data: Dataset, limit: int | None = None) -> list[Outcome]:
     """
     Run ``detector`` on every frame that has a graspable label.
 
     A frame without one cannot be answered correctly by any rectangle and is left out, which is
     the number that ``n`` reports. A data set with a ``region`` is looked at there: a rule for all
-    of its images that does not see their labels.
+    of its images that does not see their labels. ``limit`` ends it after so many outcomes.
     """
     region = getattr(data, 'region', None)
-    outcomes = []
+    outcomes: list[Outcome] = []
     for index in range(len(data)):
+        if limit and len(outcomes) == limit:
+            break
         sample = data[index]
         labels = sample.graspable()
         if not labels:
@@ -87,7 +91,8 @@ def judge(detector: GraspDetector, data: Dataset) -> list[Outcome]:
             located=located,
             success_share=float(sample.success.mean()),
             score=best.score if best is not None else 0.0,
-            has_depth=sample.frame.depth is not None))
+            has_depth=sample.frame.depth is not None, index=index,
+            best=best.rectangle if best is not None else None))
     return outcomes
 
 

@@ -23,6 +23,7 @@ from ..simulation.labels import open_scene
 from ..simulation.objects import SimObject, make_object
 from ..simulation.scene import TableScene
 from ..support_plane import SupportPlane
+from .calibration import expected_calibration_error
 from .report import wilson_interval
 
 
@@ -76,10 +77,16 @@ def run_scene(detector: GraspDetector, seed: int, index: int,
 
 
 def summarize(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Shares in [0, 1] with 95 % intervals, the difference, and lifts per object family."""
+    """
+    Shares in [0, 1] with 95 % intervals, the difference, and lifts per object family.
+
+    ``of_liftable`` is the share of the scenes in which any candidate, or the baseline, lifts;
+    ``ece`` the expected calibration error of the score of the first grasp.
+    """
     n = len(rows)
     lifted = sum(r['outcome'] == 'lifted' for r in rows)
     baseline = sum(r['baseline_outcome'] == 'lifted' for r in rows)
+    tried = [r for r in rows if r['score'] is not None]
     families: dict[str, list[int]] = {}
     for row in rows:
         counts = families.setdefault(row['family'], [0, 0])
@@ -89,4 +96,9 @@ def summarize(rows: list[dict[str, Any]]) -> dict[str, Any]:
             'any_candidate': sum(r['any_candidate_lifts'] for r in rows) / n,
             'baseline': baseline / n, 'baseline_interval': wilson_interval(baseline, n),
             'gain': (lifted - baseline) / n,
+            'of_liftable': lifted / max(1, sum(r['any_candidate_lifts'] or
+                                               r['baseline_outcome'] == 'lifted' for r in rows)),
+            'ece': expected_calibration_error(
+                np.array([r['score'] for r in tried]),
+                np.array([r['outcome'] == 'lifted' for r in tried])) if tried else None,
             'families': {k: {'lifted': v[0], 'n': v[1]} for k, v in sorted(families.items())}}
