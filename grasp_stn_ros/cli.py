@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from . import __version__
+from .cli_benchmark import benchmark
 from .cli_options import Shard, make_detector, model_options
 from .cli_training import calibrate, own_trials, train
 from .detection import MINIMUM_SCORE
@@ -33,7 +34,7 @@ def main() -> None:
     """Grasp detection with a multi-stage spatial transformer network."""
 
 
-for _command in (train, own_trials, calibrate):
+for _command in (train, own_trials, calibrate, benchmark):
     main.add_command(_command)
 
 

@@ -326,7 +326,7 @@ class Trainer:
                     self._train_step(batch, phase)
                     self.step += 1
                     progress.update(task, completed=self.step, description=phase.name)
-                    if self.step % 50 == 0:
+                    if self.step % 50 == 0 or self.step == self.steps:
                         self._record(phase, start, progress)
                     if time.time() - saved > save_every:
                         self.save_state()

@@ -1,0 +1,233 @@
+"""What turns a trained network into the one that ships: mixtures, own trials, calibration."""
+
+from dataclasses import replace
+import json
+
+from click.testing import CliRunner
+import numpy as np
+import pytest
+import torch
+
+from grasp_stn_ros.cli import main
+from grasp_stn_ros.data.mixture import Mixture
+from grasp_stn_ros.data.sample import DataError
+from grasp_stn_ros.data.simulated import SimulatedDataset, own_path
+from grasp_stn_ros.data.with_holes import WithHoles
+from grasp_stn_ros.detector import GraspDetector
+from grasp_stn_ros.evaluation import calibration
+from grasp_stn_ros.preprocessing import preprocess
+from grasp_stn_ros.simulation.domain import WIDE
+from grasp_stn_ros.simulation.labels import generate_dataset, open_scene
+from grasp_stn_ros.simulation.own_trials import dataset_domain, try_own
+from grasp_stn_ros.stn import checkpoint
+from grasp_stn_ros.stn.multi_stage import ModelConfig, MultiStageSTN
+from grasp_stn_ros.stn.network import score_logit
+from grasp_stn_ros.stn.stages import encode_jaw
+from grasp_stn_ros.training.calibrate import calibrated_copy
+
+SMALL = ModelConfig(features=16, width=0.25, blocks=(0, 0, 0), gripper_input=True, refinements=1)
+TWO_VIEWS = replace(WIDE, views=2)
+
+
+@pytest.fixture(scope='module')
+def wide(tmp_path_factory):
+    """Two views of one scene of the wide domain."""
+    folder = tmp_path_factory.mktemp('wide')
+    generate_dataset(folder, 2, 31, progress=False, candidates=4, domain=TWO_VIEWS)
+    return folder
+
+
+# ---------------------------------------------------------------------------- network
+def test_the_jaw_size_reaches_the_fit_and_the_score():
+    torch.manual_seed(0)
+    model = MultiStageSTN(SMALL).eval()
+    image = torch.randn(1, 7, 96, 96)
+    with torch.no_grad():
+        outputs = [model(image, 4, jaw=torch.tensor([jaw])) for jaw in (0.0, 8.0, 30.0)]
+        unknown = model(image, 4)
+    assert torch.equal(unknown.rectangles, outputs[0].rectangles)
+    assert not torch.allclose(outputs[1].rectangles, outputs[2].rectangles)
+    assert torch.equal(outputs[1].locations, outputs[2].locations)
+
+
+def test_an_unknown_jaw_is_not_a_typical_one():
+    unknown, typical = encode_jaw(torch.tensor([0.0, 11.0]))
+    assert unknown.tolist() == [0.0, 0.0] and typical.tolist() == [1.0, 0.0]
+
+
+def test_a_refinement_starts_from_the_first_fit():
+    torch.manual_seed(0)
+    model = MultiStageSTN(SMALL).eval()
+    image, at = torch.randn(1, 7, 96, 96), torch.tensor([[[40.0, 50.0]]])
+    theta = torch.tensor([[0.3]])
+    with torch.no_grad():
+        features = model.trunk(image)
+        first = model.fitted_rectangles(at, theta, model.fit_parameters(features, image, at,
+                                                                        theta))
+        at, theta = first[..., :2], first[..., 2]
+        second = model.fitted_rectangles(at, theta, model.fit_parameters(features, image, at,
+                                                                         theta))
+        assert torch.allclose(model.fit(features, image, torch.tensor([[[40.0, 50.0]]]),
+                                        torch.tensor([[0.3]])), second)
+
+
+def test_score_logit_is_the_logit_of_the_product():
+    logits = torch.tensor([[0.3, -1.2], [4.0, 5.0], [30.0, 30.0]])
+    product = torch.sigmoid(logits.double()).prod(-1)
+    assert torch.allclose(torch.sigmoid(score_logit(logits)).double(), product, atol=1e-6)
+    assert torch.isfinite(score_logit(logits)).all()
+
+
+def test_the_jaw_in_the_view_is_what_the_camera_projects():
+    scene = open_scene(31, 2)
+    try:
+        prepared = preprocess(scene.frame)
+        pose = scene.camera_pose
+    finally:
+        scene.close()
+    # Where the middle of the view meets the table, plates 20 mm high.
+    view = prepared.view
+    ray = pose[:3, :3] @ scene.intrinsics.rays(view.to_image(np.array([199.5, 199.5])))
+    depth = -pose[2, 3] / ray[2]
+    expected = 0.02 * scene.intrinsics.fx / depth * view.scale
+    assert prepared.jaw(0.02) == pytest.approx(expected, rel=0.02)
+    assert prepared.jaw(0.02, 27.0) == pytest.approx(27.0 * view.scale)
+    colour = preprocess(scene.frame, use_depth=False)
+    assert colour.jaw(0.02) == 0.0 and colour.jaw(None) == 0.0
+
+
+# ---------------------------------------------------------------------------- data
+def test_a_mixture_has_the_shares_that_were_asked_for():
+    first, second = [f'a{i}' for i in range(60)], [f'b{i}' for i in range(7)]
+    mixture = Mixture(first, [(second, 0.25)])
+    seen = [mixture[i] for i in range(len(mixture))]
+    assert len(seen) == 80 and set(first) <= set(seen)
+    assert sum(s.startswith('b') for s in seen) == 20 and set(second) <= set(seen)
+    with pytest.raises(ValueError, match='shares'):
+        Mixture(first, [(second, 1.0)])
+
+
+def test_holes_take_the_share_of_the_depth_and_are_the_same_again(wide):
+    data = SimulatedDataset(wide)
+    holed = WithHoles(data, 0.4)
+    depth = holed[0].frame.depth
+    assert np.array_equal(depth, holed[0].frame.depth, equal_nan=True)
+    kept = np.isfinite(data[0].frame.depth)
+    assert 0.3 < 1 - np.isfinite(depth)[kept].mean() < 0.5
+    assert np.array_equal(depth[np.isfinite(depth)], data[0].frame.depth[np.isfinite(depth)])
+
+
+def test_two_views_show_the_same_trials_from_two_cameras(wide):
+    data = SimulatedDataset(wide)
+    first, second = data[0], data[1]
+    assert np.array_equal(first.success, second.success)
+    assert not np.allclose(first.rectangles, second.rectangles)
+    assert first.frame.intrinsics.fx != second.frame.intrinsics.fx
+    assert dataset_domain(wide) == TWO_VIEWS
+    scene = open_scene(31, 1, domain=TWO_VIEWS)
+    try:
+        assert np.array_equal(scene.frame.rgb, second.frame.rgb)
+    finally:
+        scene.close()
+
+
+# ---------------------------------------------------------------------------- own trials
+def test_own_trials_join_the_labels(tmp_path):
+    folder = tmp_path / 'basic'
+    generate_dataset(folder, 2, 31, progress=False, candidates=4)
+    before = (folder / '000000.json').read_bytes()
+    detector = GraspDetector(threads=1)
+    assert try_own(detector, folder, range(2)) == 2
+    assert try_own(detector, folder, range(2)) == 0
+    assert (folder / '000000.json').read_bytes() == before
+    own = json.loads(own_path(folder / '000000.json').read_text())['grasps']
+    assert own and all(g['trials'] == 1 and g['successes'] in (0, 1) for g in own)
+    alone, joined = SimulatedDataset(folder), SimulatedDataset(folder, own=True)
+    assert len(alone) == len(joined) == 2
+    assert len(joined[0].rectangles) == len(alone[0].rectangles) + len(own)
+
+
+def test_a_data_set_of_another_domain_is_not_tried(tmp_path):
+    generate_dataset(tmp_path / 'd', 1, 31, progress=False, candidates=4)
+    settings = json.loads((tmp_path / 'd' / 'dataset.json').read_text())
+    settings['domain'] = {'name': 'wide', 'spread': 7}
+    (tmp_path / 'd' / 'dataset.json').write_text(json.dumps(settings))
+    with pytest.raises(DataError, match='another version'):
+        dataset_domain(tmp_path / 'd')
+
+
+# ---------------------------------------------------------------------------- calibration
+def test_calibration_finds_the_scaling_that_distorted_the_scores():
+    rng = np.random.default_rng(0)
+    logits = rng.normal(0, 1.5, 6000)
+    lifted = (rng.random(6000) < 1 / (1 + np.exp(-logits))).astype(float)
+    scores = 1 / (1 + np.exp(-(logits - 1.0) / 2.0))         # slope 2, offset 1 undo it
+    slope, offset = calibration.fit_platt(scores, lifted)
+    assert slope == pytest.approx(2.0, rel=0.1) and offset == pytest.approx(1.0, abs=0.1)
+    before = calibration.expected_calibration_error(scores, lifted)
+    after = calibration.expected_calibration_error(
+        calibration.apply_platt(scores, (slope, offset)), lifted)
+    assert before > 0.1 and after < 0.03
+
+
+def test_what_cannot_be_calibrated_is_refused():
+    with pytest.raises(ValueError, match='too few'):
+        calibration.fit_platt(np.full(50, 0.5), np.ones(50))
+    with pytest.raises(ValueError, match='rise'):
+        calibration.fit_platt(np.linspace(0.1, 0.9, 100), np.linspace(1, 0, 100) > 0.5)
+
+
+def test_a_calibrated_copy_keeps_the_weights_and_the_order(tmp_path):
+    torch.manual_seed(0)
+    checkpoint.save(tmp_path / 'raw.safetensors', MultiStageSTN(SMALL), {'licence': 'none'})
+    rng = np.random.default_rng(1)
+    rows = [{'scene': i // 2, 'score': float(s), 'lifted': bool(rng.random() < s)}
+            for i, s in enumerate(rng.random(400))]
+    figures = calibrated_copy(tmp_path / 'raw.safetensors', rows, tmp_path / 'out.safetensors')
+    assert figures['n'] == 200 and 0 <= figures['ece'] < 0.15
+    assert (tmp_path / 'out_reliability.png').stat().st_size > 1000
+    model, sidecar = checkpoint.load(tmp_path / 'out.safetensors')
+    raw, _ = checkpoint.load(tmp_path / 'raw.safetensors')
+    assert sidecar['licence'] == 'none'
+    assert model.config.calibration == tuple(figures['calibration'])
+    image = torch.randn(1, 7, 96, 96)
+    with torch.no_grad():
+        a, b = raw(image, 6), model(image, 6)
+    assert torch.equal(a.score_logits, b.score_logits)
+    assert torch.equal(a.scores.argsort(), b.scores.argsort())
+
+
+# ---------------------------------------------------------------------------- commands
+def test_training_on_both_kinds_needs_a_share(wide, tmp_path):
+    cornell = tmp_path / 'cornell' / '01'
+    cornell.mkdir(parents=True)
+    (cornell / 'pcd0100r.png').write_bytes(b'')
+    run = CliRunner().invoke(main, ['train', '--data', str(wide), '--data',
+                                    str(cornell.parent), '--out', str(tmp_path / 'out')])
+    assert run.exit_code == 2 and '--share' in run.output
+
+
+@pytest.mark.parametrize(('change', 'message'), [
+    ('model.refinements', 'GROUP.NAME=VALUE'), ('weights.x=1', 'GROUP.NAME=VALUE'),
+    ('losses.nothing=1', 'losses has locations'), ('model.width=wide', 'no JSON value')])
+def test_settings_that_do_not_exist_are_refused(wide, tmp_path, change, message):
+    run = CliRunner().invoke(main, ['train', '--data', str(wide), '--set', change, '--out',
+                                    str(tmp_path / 'out')])
+    assert run.exit_code == 2 and message in run.output
+
+
+def test_fine_tuning_goes_on_from_the_weights(wide, tmp_path):
+    torch.manual_seed(0)
+    start = MultiStageSTN(SMALL)
+    checkpoint.save(tmp_path / 'start.safetensors', start)
+    run = CliRunner().invoke(main, [
+        'train', '--data', str(wide), '--finetune', str(tmp_path / 'start.safetensors'),
+        '--images', '4', '--batch', '2', '--learning-rate', '1e-5', '--set',
+        'augmentation.size=128', '--out', str(tmp_path / 'out')])
+    assert run.exit_code == 0, run.output
+    tuned, sidecar = checkpoint.load(tmp_path / 'out' / 'model.safetensors')
+    assert tuned.config == SMALL
+    assert [p['name'] for p in sidecar['training']['phases']] == ['fine-tuning']
+    difference = max(float((a - b).abs().max()) for a, b in zip(
+        tuned.parameters(), start.parameters(), strict=True))
+    assert 0 < difference < 1e-3
