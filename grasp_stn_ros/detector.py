@@ -11,6 +11,7 @@ import time
 import numpy as np
 import torch
 
+from .cuda_path import CudaGraph, TensorPreprocessor
 from .detection import MINIMUM_SCORE, Candidate, Detection
 from .grasp_pose import APPROACHES, Gripper, approach_vector, rectangle_to_grasp
 from .names import MODALITIES
@@ -73,14 +74,15 @@ class GraspDetector:
                  threads: int = 0, candidates: int = 0, gripper: Gripper | None = None,
                  approach: str = 'support_plane',
                  approach_direction: tuple[float, float, float] = (0.0, 0.0, 1.0),
-                 precision: str = 'auto', modality: str = 'rgbd'):
+                 precision: str = 'auto', modality: str = 'rgbd', cuda_graph: bool = False):
         """
         Load ``weights`` ('default', a .safetensors path, or a network) onto ``device``.
 
         ``device`` is 'auto' (CUDA where there is one), 'cpu', 'cuda' or 'cuda:N'; ``threads`` of
         the CPU, 0 = leave as it is; ``candidates`` K, 0 = the model's; ``approach`` one of
         :data:`grasp_pose.APPROACHES`; ``precision`` 'auto', 'fp32' or 'bf16'; ``modality`` one of
-        :data:`names.MODALITIES`, what of a frame the network sees (poses need depth all the same).
+        :data:`names.MODALITIES`, what of a frame the network sees (poses need depth all the same);
+        ``cuda_graph`` runs the network as one graph, on a GPU only.
         Raises :class:`checkpoint.CheckpointError` or ValueError.
         """
         if modality not in MODALITIES:
@@ -109,6 +111,9 @@ class GraspDetector:
             precision = 'bf16' if fast else 'fp32'
         self.precision = precision
         self.modality = modality
+        self._on_gpu = TensorPreprocessor(self.device) if self.device.type == 'cuda' else None
+        self._cuda_graph = cuda_graph and self.device.type == 'cuda'
+        self._graph: CudaGraph | None = None
         # Of all frames: fresh memory for each would cost a millisecond of page faults.
         self._channels = np.zeros((CHANNELS, INPUT_SIZE, INPUT_SIZE), np.float32)
         self.candidates = candidates or model.config.candidates
@@ -119,8 +124,8 @@ class GraspDetector:
 
     def warm_up(self) -> None:
         """Run the network once, so that the first real frame is not the slow one."""
-        channels = np.zeros((7, INPUT_SIZE, INPUT_SIZE), np.float32)
-        self._infer(channels, 0.0, lambda name: None)
+        image = torch.zeros(1, CHANNELS, INPUT_SIZE, INPUT_SIZE, device=self.device)
+        self._infer(image, 0.0, lambda name: None)
 
     def detect(self, frame: RgbdFrame, region: tuple[float, float, float, float] | None = None,
                minimum_score: float = MINIMUM_SCORE, need_pose: bool = True,
@@ -141,13 +146,12 @@ class GraspDetector:
             view = View.square(frame.size)
         clock = _Stopwatch()
         try:
-            prepared = preprocess(frame, view, self.modality != 'depth', self.modality != 'rgb',
-                                  self._channels)
+            image, prepared = self._prepare(frame, view)
         except GraspError as error:
             return Detection((), None, error.reason, str(error), {}, view.region)
         clock.lap('preprocessing')
         jaw = prepared.jaw(self.gripper.jaw_size, jaw_pixels)
-        outputs = self._infer(prepared.channels, jaw, clock.lap)
+        outputs = self._infer(image, jaw, clock.lap)
         candidates = self._decode(outputs, prepared, region)
         candidates = [self._with_pose(c, frame, prepared) for c in candidates]
         clock.lap('grasp_pose')
@@ -155,29 +159,45 @@ class GraspDetector:
         return Detection(tuple(candidates), best, reason, message, clock.milliseconds,
                          view.region)
 
-    def _infer(self, channels: np.ndarray, jaw: float,
+    def _prepare(self, frame: RgbdFrame, view: View) -> tuple[torch.Tensor, NetworkInput]:
+        """Return the network's input (1, 7, S, S) on the device, and what comes with it."""
+        use_rgb, use_depth = self.modality != 'depth', self.modality != 'rgb'
+        if self._on_gpu is not None:
+            return self._on_gpu(frame, view, use_rgb, use_depth)
+        prepared = preprocess(frame, view, use_rgb, use_depth, self._channels)
+        return torch.from_numpy(prepared.channels)[None], prepared
+
+    def _infer(self, image: torch.Tensor, jaw: float,
                lap: Callable[[str], None]) -> dict[str, np.ndarray]:
         """
-        One forward pass of (7, S, S) float32 and jaw size -> arrays without the batch axis.
+        One forward pass of (1, 7, S, S) float32 and jaw size -> arrays without the batch axis.
 
         On a GPU the stages run asynchronously and only their sum is meaningful: it falls to the
         classifier, behind which the results are fetched.
         """
-        image = torch.from_numpy(channels)[None].contiguous(memory_format=torch.channels_last)
-        cuda = self.device.type == 'cuda'
-        if cuda:
-            image = image.pin_memory().to(self.device, non_blocking=True)
-        with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16,
-                                                    enabled=self.precision == 'bf16'):
-            outputs: StageOutputs = self._model(image, self.candidates, lap,
-                                                image.new_tensor([jaw]))
-        # One tensor, so that there is one copy from the GPU and one synchronization.
-        packed = torch.cat([outputs.locations, outputs.location_logits[..., None],
-                            outputs.theta[..., None], outputs.rectangles,
-                            outputs.scores[..., None]], dim=-1)[0].float().cpu().numpy()
-        packed = packed.astype(np.float64)
-        return {'locations': packed[:, :2], 'location_logits': packed[:, 2],
-                'theta': packed[:, 3], 'rectangles': packed[:, 4:9], 'scores': packed[:, 9]}
+        image = image.contiguous(memory_format=torch.channels_last)
+        # Filled on the device: a number that is copied there would be waited for.
+        jaws = torch.full((1,), jaw, device=self.device)
+        with torch.inference_mode():
+            if self._cuda_graph and self._graph is None:
+                self._graph = CudaGraph(self._forward, image, jaws)
+            packed = (self._graph(image, jaws) if self._graph is not None
+                      else self._forward(image, jaws, lap))
+            # The one copy from the GPU, and the one synchronization.
+            result = packed.cpu().numpy().astype(np.float64)
+        return {'locations': result[:, :2], 'location_logits': result[:, 2],
+                'theta': result[:, 3], 'rectangles': result[:, 4:9], 'scores': result[:, 9]}
+
+    def _forward(self, image: torch.Tensor, jaw: torch.Tensor,
+                 lap: Callable[[str], None] = lambda name: None) -> torch.Tensor:
+        """All that the network decides, as one tensor (K, 10)."""
+        # Cached casts of the weights would be freed under a recorded graph.
+        with torch.autocast(self.device.type, torch.bfloat16, cache_enabled=not self._cuda_graph,
+                            enabled=self.precision == 'bf16'):
+            outputs: StageOutputs = self._model(image, self.candidates, lap, jaw)
+        return torch.cat([outputs.locations, outputs.location_logits[..., None],
+                          outputs.theta[..., None], outputs.rectangles,
+                          outputs.scores[..., None]], dim=-1)[0].float()
 
     def _decode(self, outputs: dict[str, np.ndarray], prepared: NetworkInput,
                 region: tuple[float, float, float, float] | None) -> list[Candidate]:

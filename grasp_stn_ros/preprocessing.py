@@ -36,7 +36,7 @@ INPUT_SIZE = 400
 CHANNELS = 7
 HEIGHT_SCALE, HEIGHT_RANGE = 15.0, (-1.5, 3.0)
 # Sigma in view pixels of the smoothing before depth is differentiated.
-_NORMAL_SIGMA = 1.5
+NORMAL_SIGMA = 1.5
 # Bytes of an image -> [-1, 1].
 _COLOUR_TABLE = (np.arange(256, dtype=np.float32) * np.float32(1 / 127.5) - np.float32(1))
 # Only for images without a camera matrix: the focal length of common RGB-D cameras in units of
@@ -48,7 +48,7 @@ SIGNATURE = {
     'version': 1, 'input_size': INPUT_SIZE,
     'channels': ['red', 'green', 'blue', 'height', 'normal_x', 'normal_y', 'normal_z'],
     'height_scale': HEIGHT_SCALE, 'height_range': list(HEIGHT_RANGE),
-    'normal_sigma': _NORMAL_SIGMA,
+    'normal_sigma': NORMAL_SIGMA,
 }
 
 
@@ -204,28 +204,53 @@ def preprocess(frame: RgbdFrame, view: View | None = None, use_rgb: bool = True,
     view = view or View.square(frame.size)
     size = view.size
     channels = np.empty((CHANNELS, size, size), np.float32) if out is None else out
-    valid = np.zeros((size, size), bool)
-    support = density = None
+    seen = view_depth(frame, view) if use_depth else None
     if use_rgb:
         _colour_channels(frame.rgb, view, channels[:3])
     else:
         channels[:3] = 0
-    if use_depth and frame.depth is not None:
-        depth = cv2.warpAffine(frame.depth, view.matrix, (size, size), flags=cv2.INTER_NEAREST,
-                               borderMode=cv2.BORDER_CONSTANT, borderValue=math.nan)
-        valid = np.isfinite(depth)
-        if valid.any():
-            camera = _virtual_camera(frame, view)
-            plane = fit_support_plane(depth, camera)
-            density = _density(depth, camera, plane)
-            _depth_channels(depth, valid, camera, plane, channels[3:])
-            if plane is not None:
-                support = _to_real_camera(plane, view)
-    if not valid.any():
-        channels[3:] = 0
-    if not use_rgb and not valid.any():
+    if seen is not None and seen.valid.any():
+        _depth_channels(seen.depth, seen.valid, seen.camera, seen.plane, channels[3:])
+        return NetworkInput(channels, seen.valid, view, seen.support, seen.density)
+    if not use_rgb:
         raise GraspError(Reason.NO_DEPTH, 'neither colour nor depth to work with')
-    return NetworkInput(channels, valid, view, support, density)
+    channels[3:] = 0
+    return NetworkInput(channels, np.zeros((size, size), bool), view, None)
+
+
+@dataclass(frozen=True)
+class ViewDepth:
+    """
+    Depth of a view, and the virtual camera and support plane that belong to it.
+
+    ``depth`` (S, S) float32 metres, NaN for holes; ``valid`` (S, S) bool; ``plane`` in the
+    coordinates of ``camera``, ``support`` the same in those of the real camera, None where there
+    is none; ``density`` view pixels per metre on the support.
+    """
+
+    depth: np.ndarray
+    valid: np.ndarray
+    camera: CameraIntrinsics
+    plane: SupportPlane | None = None
+    support: SupportPlane | None = None
+    density: float | None = None
+
+
+def view_depth(frame: RgbdFrame, view: View) -> ViewDepth | None:
+    """Depth of ``frame`` in ``view``, or None where the frame has none."""
+    if frame.depth is None:
+        return None
+    depth = cv2.warpAffine(frame.depth, view.matrix, (view.size, view.size),
+                           flags=cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT,
+                           borderValue=math.nan)
+    valid = np.isfinite(depth)
+    camera = _virtual_camera(frame, view)
+    if not valid.any():
+        return ViewDepth(depth, valid, camera)
+    plane = fit_support_plane(depth, camera)
+    return ViewDepth(depth, valid, camera, plane,
+                     None if plane is None else _to_real_camera(plane, view),
+                     _density(depth, camera, plane))
 
 
 def _density(depth: np.ndarray, camera: CameraIntrinsics, plane: SupportPlane | None) -> float:
@@ -298,7 +323,7 @@ def _depth_channels(depth: np.ndarray, valid: np.ndarray, camera: CameraIntrinsi
     np.multiply(height, np.float32(HEIGHT_SCALE), out=out[0])
     np.clip(out[0], *HEIGHT_RANGE, out=out[0])
 
-    cv2.GaussianBlur(height, (0, 0), _NORMAL_SIGMA, dst=z)
+    cv2.GaussianBlur(height, (0, 0), NORMAL_SIGMA, dst=z)
     # Grazing rays have no finite depth on the plane; far away is good enough for them.
     z -= np.float32(plane.offset)
     z /= np.minimum(slope, np.float32(-0.05), out=slope)
@@ -315,11 +340,11 @@ def _depth_channels(depth: np.ndarray, valid: np.ndarray, camera: CameraIntrinsi
     np.divide(valid.view(np.uint8), factor, out=factor, dtype=np.float32)
     normal *= factor
     up = plane.normal * [1.0, 1.0, -1.0]
-    turn = _rotation_to_z(up).astype(np.float32)
+    turn = rotation_to_z(up).astype(np.float32)
     np.matmul(turn, normal.reshape(3, -1), out=out[1:].reshape(3, -1))
 
 
-def _rotation_to_z(unit: np.ndarray) -> np.ndarray:
+def rotation_to_z(unit: np.ndarray) -> np.ndarray:
     """Shortest rotation (3, 3) that takes ``unit`` (3,), with positive z, to (0, 0, 1)."""
     x, y, z = unit
     k = 1.0 / (1.0 + z)

@@ -101,9 +101,9 @@ class MultiStageSTN(GraspNetwork):
     def score_logits(self, features: Tensor, image: Tensor, rectangles: Tensor,
                      jaw: Tensor | None = None) -> Tensor:
         """Grasp classifier on ``rectangles`` (B, N, 5), ``jaw`` (B,) -> logits (B, N, 2)."""
-        margin = rectangles.new_tensor(self.config.margin)
-        pose = transformer.rotate_then_scale(rectangles[..., :2], rectangles[..., 2],
-                                             rectangles[..., 3:] / 2 + margin)
+        along, across = self.config.margin
+        half = torch.stack([rectangles[..., 3] / 2 + along, rectangles[..., 4] / 2 + across], -1)
+        pose = transformer.rotate_then_scale(rectangles[..., :2], rectangles[..., 2], half)
         patches = self._patches(features, image, pose)
         logits = self.classifier(patches, rectangles[..., 3:].flatten(0, 1),
                                  self._jaws(jaw, rectangles[..., 0]))

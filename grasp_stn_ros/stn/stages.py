@@ -183,9 +183,8 @@ class STNScaleCrop(nn.Module):
     def decode(cls, parameters: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Parameters (..., 5) -> shift (..., 2) px, extent (..., 2) px, turn (...) rad."""
         extent = torch.exp(parameters[..., 2:4].clamp(-2, 2))
-        typical = extent.new_tensor([TYPICAL_OPENING, TYPICAL_JAW])
-        return parameters[..., :2] * SHIFT_UNIT, extent * typical, parameters[..., 4] * \
-            cls.TURN_UNIT
+        extent = torch.stack([extent[..., 0] * TYPICAL_OPENING, extent[..., 1] * TYPICAL_JAW], -1)
+        return parameters[..., :2] * SHIFT_UNIT, extent, parameters[..., 4] * cls.TURN_UNIT
 
 
 class GraspClassifier(nn.Module):
@@ -210,8 +209,8 @@ class GraspClassifier(nn.Module):
 
         ``jaw`` (N,) in view pixels, 0 = not known.
         """
-        typical = extent.new_tensor([TYPICAL_OPENING, TYPICAL_JAW])
-        extra = extent / typical - 1.0
+        extra = torch.stack([extent[..., 0] / TYPICAL_OPENING, extent[..., 1] / TYPICAL_JAW],
+                            -1) - 1.0
         if jaw is not None:
             extra = torch.cat([extra, encode_jaw(jaw)], dim=1)
         return self.network(patches, extra)

@@ -24,8 +24,9 @@ import torch.nn.functional as F
 
 def place(location: Tensor, half_extent: Tensor | float) -> Tensor:
     """Axis-aligned patches around ``location`` (..., 2) in pixels -> poses (..., 2, 3)."""
-    half = torch.as_tensor(half_extent, dtype=location.dtype, device=location.device)
-    half = half.expand(location.shape)
+    # Filled on the device: a tensor made from numbers would be copied there, and waited for.
+    half = half_extent.expand(location.shape) if isinstance(half_extent, Tensor) else \
+        torch.full_like(location, half_extent)
     return torch.cat([torch.diag_embed(half), location[..., None]], dim=-1)
 
 
@@ -73,8 +74,8 @@ def sample(features: Tensor, pose: Tensor, patch_size: int, view_size: int) -> T
     channels = features.shape[1]
     # View pixels -> the sampler's coordinates, which are -1 and 1 on the borders of the view.
     theta = pose.float() * (2.0 / view_size)
-    offset = theta.new_tensor([[0.0, 0.0, 1.0 / view_size - 1.0]])
-    theta = (theta + offset).reshape(batch * count, 2, 3)
+    theta = torch.cat([theta[..., :2], theta[..., 2:] + (1.0 / view_size - 1.0)], dim=-1)
+    theta = theta.reshape(batch * count, 2, 3)
     grid = F.affine_grid(theta, [batch * count, channels, patch_size, patch_size],
                          align_corners=False)
     # All patches of an image in one tall grid: no copies of the features.
