@@ -1,0 +1,171 @@
+#!/usr/bin/env python3
+"""
+Ways to run the network on this CPU, against each other in one run: time and agreement.
+
+Eager PyTorch in single precision and bf16, TorchScript, torch.compile, ONNX Runtime, OpenVINO. An
+engine that is not installed is left out and said so (pip install onnx onnxruntime openvino).
+
+    python scripts/compare_engines.py --threads 1 --threads 2 --json results/engines.json
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+import tempfile
+import time
+
+import click
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+import torch
+from torch import Tensor, nn
+
+from grasp_stn_ros.detector import default_weights
+from grasp_stn_ros.evaluation.benchmark import frames
+from grasp_stn_ros.evaluation.report import write_json
+from grasp_stn_ros.preprocessing import preprocess
+from grasp_stn_ros.stn import checkpoint
+from grasp_stn_ros.stn.backbone import fold_batch_norm
+
+Engine = Callable[[Tensor, Tensor], np.ndarray]
+
+
+class Packed(nn.Module):
+    """The network with everything it decides in one tensor (K, 9): rectangles and scores."""
+
+    def __init__(self, network: nn.Module, candidates: int):
+        """Run ``network`` with K = ``candidates``."""
+        super().__init__()
+        self.network, self.candidates = network, candidates
+
+    def forward(self, image: Tensor, jaw: Tensor) -> Tensor:
+        """Image (1, 7, S, S), jaw (1,) -> (K, 8)."""
+        out = self.network(image, self.candidates, jaw=jaw)
+        return torch.cat([out.locations, out.rectangles, out.scores[..., None]], -1)[0]
+
+
+def engines(model: Packed, image: Tensor, jaw: Tensor, threads: int) -> dict[str, Engine]:
+    """Every engine that there is; the first is the reference."""
+    result: dict[str, Engine] = {
+        'eager fp32': lambda x, j: model(x, j).numpy(),
+        'eager bf16': _bf16(model)}
+    builders = {'TorchScript, frozen': _torchscript, 'torch.compile': _compiled,
+                'ONNX Runtime': _onnx, 'OpenVINO': _openvino}
+    for name, build in builders.items():
+        try:
+            start = time.perf_counter()
+            engine = build(model, image, jaw, threads)
+            engine(image, jaw)
+            click.echo(f'{name}: ready after {time.perf_counter() - start:.1f} s')
+            result[name] = engine
+        except Exception as error:  # whatever an engine cannot do is a result of this comparison
+            click.echo(f'{name}: left out, {type(error).__name__}: {str(error)[:200]}')
+    return result
+
+
+def _bf16(model: Packed) -> Engine:
+    def run(x: Tensor, jaw: Tensor) -> np.ndarray:
+        with torch.autocast('cpu', torch.bfloat16):
+            return model(x, jaw).float().numpy()
+    return run
+
+
+def _torchscript(model: Packed, image: Tensor, jaw: Tensor, threads: int) -> Engine:
+    traced = torch.jit.freeze(torch.jit.trace(model, (image, jaw), check_trace=False).eval())
+    for _ in range(3):
+        traced(image, jaw)
+    return lambda x, j: traced(x, j).numpy()
+
+
+def _compiled(model: Packed, image: Tensor, jaw: Tensor, threads: int) -> Engine:
+    compiled = torch.compile(model, dynamic=False)
+    return lambda x, j: compiled(x, j).numpy()
+
+
+def _onnx_file(model: Packed, image: Tensor, jaw: Tensor, folder: str) -> str:
+    path = str(Path(folder) / 'network.onnx')
+    torch.onnx.export(model, (image.contiguous(), jaw), path, input_names=['image', 'jaw'],
+                      opset_version=18, dynamo=False)
+    return path
+
+
+def _onnx(model: Packed, image: Tensor, jaw: Tensor, threads: int) -> Engine:
+    import onnxruntime
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    with tempfile.TemporaryDirectory() as folder:
+        session = onnxruntime.InferenceSession(_onnx_file(model, image, jaw, folder), options,
+                                               providers=['CPUExecutionProvider'])
+    names = [i.name for i in session.get_inputs()]
+
+    def run(x: Tensor, j: Tensor) -> np.ndarray:
+        values = {'image': x.contiguous().numpy(), 'jaw': j.numpy()}
+        return session.run(None, {name: values[name] for name in names})[0]
+    return run
+
+
+def _openvino(model: Packed, image: Tensor, jaw: Tensor, threads: int) -> Engine:
+    import openvino
+    converted = openvino.convert_model(model, example_input=(image.contiguous(), jaw))
+    compiled = openvino.compile_model(converted, 'CPU', {'INFERENCE_NUM_THREADS': threads})
+    return lambda x, j: np.array(compiled([x.contiguous().numpy(), j.numpy()])[0])
+
+
+@click.command()
+@click.option('--model', type=click.Path(path_type=Path), help='Default: the shipped one.')
+@click.option('--threads', multiple=True, type=int, default=(1, 2), show_default=True)
+@click.option('--repetitions', default=40, show_default=True)
+@click.option('--json', 'output', type=click.Path(path_type=Path))
+def main(model: Path | None, threads: tuple[int, ...], repetitions: int,
+         output: Path | None) -> None:
+    """Compare the engines."""
+    network, _ = checkpoint.load(model or default_weights())
+    network = fold_batch_norm(network.eval()).to(memory_format=torch.channels_last)
+    packed = Packed(network, network.config.candidates).eval().requires_grad_(False)
+    torch.set_flush_denormal(True)
+    inputs = []
+    for frame in frames():
+        prepared = preprocess(frame)
+        image = torch.from_numpy(prepared.channels)[None]
+        inputs.append((image.contiguous(memory_format=torch.channels_last),
+                       torch.tensor([prepared.jaw(0.02)])))
+    result = {}
+    for count in threads:
+        torch.set_num_threads(count)
+        with torch.inference_mode():
+            ready = engines(packed, *inputs[0], count)
+        times: dict[str, list[float]] = {name: [] for name in ready}
+        gaps: dict[str, list[float]] = {name: [] for name in ready}
+        with torch.inference_mode():
+            for i in range(repetitions):
+                image, jaw = inputs[i % len(inputs)]
+                reference = None
+                for name, engine in ready.items():
+                    start = time.perf_counter()
+                    answer = engine(image, jaw)
+                    times[name].append((time.perf_counter() - start) * 1e3)
+                    reference = answer if reference is None else reference
+                    best, other = answer[answer[:, 7].argmax()], reference[
+                        reference[:, 7].argmax()]
+                    gaps[name].append(float(np.hypot(*(best[2:4] - other[2:4]))))
+        base = times['eager fp32']
+        result[str(count)] = {name: {
+            'median_ms': float(np.median(values)), 'best_ms': float(np.min(values)),
+            'ratio': float(np.median(np.array(values) / np.array(base))),
+            'same_best': float(np.mean(np.array(gaps[name]) < 2.0))}
+            for name, values in times.items()}
+        table = Table(title=f'network alone, {count} threads')
+        for column in ('engine', 'median ms', 'best ms', 'times eager fp32', 'same best grasp'):
+            table.add_column(column, justify='left' if column == 'engine' else 'right')
+        for name, row in result[str(count)].items():
+            table.add_row(name, f'{row["median_ms"]:.1f}', f'{row["best_ms"]:.1f}',
+                          f'{row["ratio"]:.2f}', f'{row["same_best"]:.0%}')
+        Console().print(table)
+    if output:
+        write_json(output, {'repetitions': repetitions, 'threads': result})
+
+
+if __name__ == '__main__':
+    main()
