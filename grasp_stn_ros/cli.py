@@ -82,12 +82,14 @@ def evaluate() -> None:
               show_default=True, help='What the network sees of the images.')
 @click.option('--holes', type=click.FloatRange(0, 0.95), default=0.0, show_default=True,
               help='Share of the depth to take away, in blobs.')
+@click.option('--turns', type=click.IntRange(1, 16), default=1, show_default=True,
+              help='Ensemble of so many turned views of each image, as many times as slow.')
 @click.option('--json', 'output', type=click.Path(path_type=Path), help='Write the result there.')
 @click.option('--worst', type=click.Path(path_type=Path),
               help='Draw the 24 wrong answers with the highest scores into this picture.')
 @model_options
 def accuracy(data: Path, split: Path | None, images: int | None, modality: str, holes: float,
-             output: Path | None, worst: Path | None, model: str, system: str | None,
+             turns: int, output: Path | None, worst: Path | None, model: str, system: str | None,
              trained_on: str, device: str, threads: int, candidates: int) -> None:
     """Rectangle metric (IoU > 25 %, 30 degrees) and its strict version (50 %, 15 degrees)."""
     from .data.open import open_dataset
@@ -97,7 +99,8 @@ def accuracy(data: Path, split: Path | None, images: int | None, modality: str, 
     from .evaluation.accuracy import judge, summarize
     from .evaluation.failures import draw_worst
     from .evaluation.report import write_json
-    detector = make_detector(model, device, threads, candidates, system, trained_on, modality)
+    detector = make_detector(model, device, threads, candidates, system, trained_on, modality,
+                             turns)
     try:
         opened = open_dataset(data)
         frames: Dataset = opened
@@ -122,7 +125,8 @@ def accuracy(data: Path, split: Path | None, images: int | None, modality: str, 
     if output:
         write_json(output, {**result, 'model': detector.model_name, 'seed': seed,
                             'split': data.name, 'images': len(frames), 'modality': modality,
-                            'holes': holes})
+                            'holes': holes, 'turns': turns,
+                            'candidates': detector.candidates})
     if worst:
         draw_worst(worst, frames, outcomes)
 

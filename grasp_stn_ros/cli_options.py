@@ -53,7 +53,7 @@ def model_options(command):
 
 def make_detector(model: str, device: str, threads: int, candidates: int = 0,
                   system: str | None = None, trained_on: str = TABLES[0],
-                  modality: str = 'rgbd') -> GraspDetector:
+                  modality: str = 'rgbd', turns: int = 1) -> GraspDetector:
     """Build the detector that :func:`model_options` describe, or fail with a usage error."""
     from .detector import GraspDetector, find_weights
     from .stn.checkpoint import CheckpointError
@@ -70,6 +70,6 @@ def make_detector(model: str, device: str, threads: int, candidates: int = 0,
                     f'with: grasp_stn train --system {system}, and name them with --model'
                     ) from None
         return GraspDetector(model, device=device, threads=threads, candidates=candidates,
-                             modality=modality)
+                             modality=modality, turns=turns)
     except (CheckpointError, ValueError) as error:
         raise click.ClickException(str(error)) from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 import dataclasses
+import math
 from pathlib import Path
 import sys
 import time
@@ -11,13 +12,14 @@ import time
 import numpy as np
 import torch
 
+from . import ensemble
 from .cuda_path import CudaGraph, TensorPreprocessor
 from .detection import MINIMUM_SCORE, Candidate, Detection
 from .grasp_pose import APPROACHES, Gripper, approach_vector, rectangle_to_grasp
 from .names import MODALITIES
 from .preprocessing import CHANNELS, INPUT_SIZE, NetworkInput, View, preprocess
 from .reasons import GraspError, Reason
-from .rectangle import GraspRectangle
+from .rectangle import GraspRectangle, wrap_angle
 from .rgbd import RgbdFrame
 from .stn import checkpoint
 from .stn.backbone import fold_batch_norm
@@ -74,7 +76,8 @@ class GraspDetector:
                  threads: int = 0, candidates: int = 0, gripper: Gripper | None = None,
                  approach: str = 'support_plane',
                  approach_direction: tuple[float, float, float] = (0.0, 0.0, 1.0),
-                 precision: str = 'auto', modality: str = 'rgbd', cuda_graph: bool = False):
+                 precision: str = 'auto', modality: str = 'rgbd', cuda_graph: bool = False,
+                 turns: int = 1):
         """
         Load ``weights`` ('default', a .safetensors path, or a network) onto ``device``.
 
@@ -82,9 +85,13 @@ class GraspDetector:
         the CPU, 0 = leave as it is; ``candidates`` K, 0 = the model's; ``approach`` one of
         :data:`grasp_pose.APPROACHES`; ``precision`` 'auto', 'fp32' or 'bf16'; ``modality`` one of
         :data:`names.MODALITIES`, what of a frame the network sees (poses need depth all the same);
-        ``cuda_graph`` runs the network as one graph, on a GPU only.
+        ``cuda_graph`` runs the network as one graph, on a GPU only; ``turns`` > 1 is an ensemble
+        of so many turned views of each image (see :mod:`ensemble`), which takes as many times as
+        long.
         Raises :class:`checkpoint.CheckpointError` or ValueError.
         """
+        if not 1 <= turns <= 16:
+            raise ValueError(f'turns must lie between 1 and 16, got {turns}')
         if modality not in MODALITIES:
             raise ValueError(f'modality {modality!r}, expected one of {", ".join(MODALITIES)}')
         if approach not in APPROACHES:
@@ -111,6 +118,7 @@ class GraspDetector:
             precision = 'bf16' if fast else 'fp32'
         self.precision = precision
         self.modality = modality
+        self.turns = turns
         self._on_gpu = TensorPreprocessor(self.device) if self.device.type == 'cuda' else None
         self._cuda_graph = cuda_graph and self.device.type == 'cuda'
         self._graph: CudaGraph | None = None
@@ -145,15 +153,21 @@ class GraspDetector:
         else:
             view = View.square(frame.size)
         clock = _Stopwatch()
-        try:
-            image, prepared = self._prepare(frame, view)
-        except GraspError as error:
-            return Detection((), None, error.reason, str(error), {}, view.region)
-        clock.lap('preprocessing')
-        jaw = prepared.jaw(self.gripper.jaw_size, jaw_pixels)
-        outputs = self._infer(image, jaw, clock.lap)
-        candidates = self._decode(outputs, prepared, region)
-        candidates = [self._with_pose(c, frame, prepared) for c in candidates]
+        seen: list[list[Candidate]] = []
+        first: NetworkInput | None = None
+        for turned_view in ensemble.turned(view, self.turns) if self.turns > 1 else [view]:
+            try:
+                image, prepared = self._prepare(frame, turned_view)
+            except GraspError as error:
+                return Detection((), None, error.reason, str(error), {}, view.region)
+            clock.lap('preprocessing')
+            outputs = self._infer(image, prepared.jaw(self.gripper.jaw_size, jaw_pixels),
+                                  clock.lap)
+            seen.append(self._decode(outputs, prepared, region))
+            first = first or prepared
+        assert first is not None
+        candidates = ensemble.vote(seen) if self.turns > 1 else seen[0]
+        candidates = [self._with_pose(c, frame, first) for c in candidates]
         clock.lap('grasp_pose')
         best, reason, message = _choose(candidates, minimum_score, need_pose)
         return Detection(tuple(candidates), best, reason, message, clock.milliseconds,
@@ -213,10 +227,10 @@ class GraspDetector:
             if region is not None and not _inside(fitted, region):
                 continue
             x, y = prepared.view.to_image(outputs['locations'][i])
-            # The view of a detection is never turned: theta is the same in the image.
+            theta = wrap_angle(float(outputs['theta'][i]) + math.atan2(inverse[1, 0],
+                                                                       inverse[0, 0]))
             candidates.append(Candidate((float(x), float(y)), float(location_scores[i]),
-                                        float(outputs['theta'][i]), fitted,
-                                        float(outputs['scores'][i])))
+                                        float(theta), fitted, float(outputs['scores'][i])))
         return candidates
 
     def _with_pose(self, candidate: Candidate, frame: RgbdFrame,
@@ -289,5 +303,6 @@ class _Stopwatch:
 
     def lap(self, name: str) -> None:
         now = time.perf_counter()
-        self.milliseconds[name] = (now - self._last) * 1e3
+        # Stages that an ensemble goes through several times add up.
+        self.milliseconds[name] = self.milliseconds.get(name, 0.0) + (now - self._last) * 1e3
         self._last = now

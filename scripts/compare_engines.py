@@ -92,7 +92,7 @@ def _onnx_file(model: Packed, image: Tensor, jaw: Tensor, folder: str) -> str:
 
 
 def _onnx(model: Packed, image: Tensor, jaw: Tensor, threads: int) -> Engine:
-    import onnxruntime
+    import onnxruntime  # type: ignore[import-untyped]
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     with tempfile.TemporaryDirectory() as folder:
@@ -107,7 +107,7 @@ def _onnx(model: Packed, image: Tensor, jaw: Tensor, threads: int) -> Engine:
 
 
 def _openvino(model: Packed, image: Tensor, jaw: Tensor, threads: int) -> Engine:
-    import openvino
+    import openvino  # type: ignore[import-untyped]
     converted = openvino.convert_model(model, example_input=(image.contiguous(), jaw))
     compiled = openvino.compile_model(converted, 'CPU', {'INFERENCE_NUM_THREADS': threads})
     return lambda x, j: np.array(compiled([x.contiguous().numpy(), j.numpy()])[0])
@@ -122,8 +122,9 @@ def main(model: Path | None, threads: tuple[int, ...], repetitions: int,
          output: Path | None) -> None:
     """Compare the engines."""
     network, _ = checkpoint.load(model or default_weights())
-    network = fold_batch_norm(network.eval()).to(memory_format=torch.channels_last)
-    packed = Packed(network, network.config.candidates).eval().requires_grad_(False)
+    folded = fold_batch_norm(network.eval())
+    folded.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    packed = Packed(folded, network.config.candidates).eval().requires_grad_(False)
     torch.set_flush_denormal(True)
     inputs = []
     for frame in frames():

@@ -16,6 +16,7 @@ depth) and the search for the peaks of their maps come on top of what is measure
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 import importlib
 from pathlib import Path
 import sys
@@ -30,6 +31,7 @@ import torch
 from grasp_stn_ros.detector import GraspDetector
 from grasp_stn_ros.evaluation.benchmark import frames
 from grasp_stn_ros.evaluation.report import write_json
+from grasp_stn_ros.rgbd import RgbdFrame
 
 # Module and class in the peer's checkout, its channels and the size of its input.
 _GGCNN = {'GG-CNN': ('models.ggcnn', 'GGCNN', 1, 300),
@@ -51,9 +53,17 @@ def _peers(folder: Path | None, table: dict, **options) -> dict[str, Callable[[]
         network = network.eval().to(memory_format=torch.channels_last)
         image = torch.randn(1, channels, size, size).contiguous(
             memory_format=torch.channels_last)
-        result[name] = lambda network=network, image=image: network(image)
+        result[name] = partial(network, image)
     sys.path.remove(str(folder))
     return result
+
+
+def _detect(detector: GraspDetector, images: list[RgbdFrame], index: int) -> object:
+    return detector.detect(images[index % len(images)])
+
+
+def _ignoring_the_frame(run: Callable[[], object], index: int) -> object:
+    return run()
 
 
 @click.command()
@@ -73,11 +83,10 @@ def main(ggcnn: Path | None, grconvnet: Path | None, threads: tuple[int, ...], r
         for precision in ('fp32', 'bf16'):
             detector = GraspDetector(threads=count, precision=precision)
             detector.warm_up()
-            systems[f'ours, {precision}'] = lambda i, detector=detector: detector.detect(
-                images[i % len(images)])
+            systems[f'ours, {precision}'] = partial(_detect, detector, images)
         peers = {**_peers(ggcnn, _GGCNN), **_peers(grconvnet, _GRCONVNET)}
         for name, run in peers.items():
-            systems[f'{name}, fp32'] = lambda i, run=run: run()
+            systems[f'{name}, fp32'] = partial(_ignoring_the_frame, run)
         times: dict[str, list[float]] = {name: [] for name in systems}
         with torch.inference_mode():
             for repetition in range(repetitions + 3):

@@ -13,9 +13,12 @@ from grasp_stn_ros.data.mixture import Mixture
 from grasp_stn_ros.data.sample import DataError
 from grasp_stn_ros.data.simulated import SimulatedDataset, own_path
 from grasp_stn_ros.data.with_holes import WithHoles
+from grasp_stn_ros.detection import Candidate
 from grasp_stn_ros.detector import GraspDetector
+from grasp_stn_ros.ensemble import turned, vote
 from grasp_stn_ros.evaluation import calibration
-from grasp_stn_ros.preprocessing import preprocess
+from grasp_stn_ros.preprocessing import View, preprocess
+from grasp_stn_ros.rectangle import GraspRectangle, angle_distance
 from grasp_stn_ros.simulation.domain import WIDE
 from grasp_stn_ros.simulation.labels import generate_dataset, open_scene
 from grasp_stn_ros.simulation.own_trials import dataset_domain, try_own
@@ -231,3 +234,38 @@ def test_fine_tuning_goes_on_from_the_weights(wide, tmp_path):
     difference = max(float((a - b).abs().max()) for a, b in zip(
         tuned.parameters(), start.parameters(), strict=True))
     assert 0 < difference < 1e-3
+
+
+# ---------------------------------------------------------------------------- ensemble
+def test_an_ensemble_finds_the_grasp_in_image_coordinates(wide):
+    frame = SimulatedDataset(wide)[0].frame
+    alone = GraspDetector(threads=1, precision='fp32').detect(frame, minimum_score=0.0)
+    together = GraspDetector(threads=1, precision='fp32', turns=4).detect(frame,
+                                                                          minimum_score=0.0)
+    best = together.candidates[0]
+    assert len(together.candidates) > len(alone.candidates)
+    assert any(np.hypot(best.rectangle.x - c.rectangle.x, best.rectangle.y - c.rectangle.y) < 25
+               for c in alone.candidates)
+    # Each candidate's first angle and its fitted one are the same up to the fit's own turn.
+    assert all(angle_distance(c.theta, c.rectangle.theta) < 0.7 for c in together.candidates)
+
+
+def test_turned_views_keep_their_middle():
+    view = View.square((640, 480))
+    views = turned(view, 3)
+    assert np.allclose(views[0].matrix, view.matrix)
+    for other in views:
+        assert np.allclose(other.to_image(np.array([199.5, 199.5])), [319.5, 239.5])
+        assert other.scale == pytest.approx(view.scale)
+
+
+def test_what_every_view_finds_wins_over_what_one_is_sure_of():
+    def candidate(x, score):
+        return Candidate((x, 0.0), 1.0, 0.0, GraspRectangle(x, 0.0, 0.0, 40.0, 20.0), score)
+
+    views = [[candidate(0.0, 0.9), candidate(100.0, 0.6)], [candidate(101.0, 0.7)],
+             [candidate(99.0, 0.5)]]
+    result = vote(views)
+    assert result[0].rectangle.x in (99.0, 100.0, 101.0)
+    assert result[0].score == pytest.approx(0.6)
+    assert next(c.score for c in result if c.rectangle.x == 0.0) == pytest.approx(0.3)
