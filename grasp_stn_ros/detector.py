@@ -141,7 +141,7 @@ class GraspDetector:
         clock.lap('grasp_pose')
         best, reason, message = _choose(candidates, minimum_score, need_pose)
         return Detection(tuple(candidates), best, reason, message, clock.milliseconds,
-                         view.region)
+                         view.region, prepared.support)
 
     def _infer(self, channels: np.ndarray, lap: Callable[[str], None]) -> dict[str, np.ndarray]:
         """
