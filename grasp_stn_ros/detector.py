@@ -7,6 +7,7 @@ import dataclasses
 from pathlib import Path
 import sys
 import time
+import warnings
 
 import numpy as np
 import torch
@@ -98,12 +99,15 @@ class GraspDetector:
             torch.set_num_threads(threads)
         # Denormals make single operations up to a hundred times slower.
         torch.set_flush_denormal(True)
-        self._model = fold_batch_norm(model.eval()).to(self.device)
+        self._may_fall_back = device == 'auto'
+        self.fallback = ''  # what happened, where the network is not on the device asked for
+        self._model = fold_batch_norm(model.eval())
         self._model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         if precision == 'auto':
             fast = self.device.type == 'cuda' or cpu_has_bf16()
             precision = 'bf16' if fast else 'fp32'
         self.precision = precision
+        self._place()
         self.candidates = candidates or model.config.candidates
         self.stage_titles = model.TITLES
         self.gripper = gripper or Gripper()
@@ -114,6 +118,17 @@ class GraspDetector:
         """Run the network once, so that the first real frame is not the slow one."""
         channels = np.zeros((7, INPUT_SIZE, INPUT_SIZE), np.float32)
         self._infer(channels, lambda name: None)
+
+    def suspend(self) -> None:
+        """Move the network off a GPU and free its memory there, until :meth:`resume`."""
+        if self.device.type == 'cuda':
+            self._model.to('cpu')
+            torch.cuda.empty_cache()
+
+    def resume(self) -> None:
+        """Move the network back to its device; a no-op where it is there."""
+        if self.device.type == 'cuda':
+            self._place()
 
     def detect(self, frame: RgbdFrame, region: tuple[float, float, float, float] | None = None,
                minimum_score: float = MINIMUM_SCORE, need_pose: bool = True) -> Detection:
@@ -143,7 +158,35 @@ class GraspDetector:
         return Detection(tuple(candidates), best, reason, message, clock.milliseconds,
                          view.region, prepared.support)
 
+    def _place(self) -> None:
+        """Move the network to the device, or do what is left when that is full."""
+        try:
+            self._model.to(self.device)
+        except torch.OutOfMemoryError as error:
+            self._fall_back(error)
+
+    def _fall_back(self, error: Exception) -> None:
+        """Go on with the CPU where the device is free to choose; raises :class:`GraspError`."""
+        if not self._may_fall_back or self.device.type == 'cpu':
+            raise GraspError(Reason.OUT_OF_MEMORY, str(error).split('\n', 1)[0]) from None
+        self.fallback = (f'{self.device} is out of memory, the network runs on the CPU and is '
+                         'slower; free memory there and configure the node again')
+        warnings.warn(self.fallback, RuntimeWarning, stacklevel=2)
+        self.device = torch.device('cpu')
+        self.precision = 'bf16' if cpu_has_bf16() else 'fp32'
+        self._model.to('cpu')
+        torch.cuda.empty_cache()
+
     def _infer(self, channels: np.ndarray, lap: Callable[[str], None]) -> dict[str, np.ndarray]:
+        """One forward pass, once more on the CPU where the GPU is full."""
+        try:
+            return self._forward(channels, lap)
+        except torch.OutOfMemoryError as error:
+            self._fall_back(error)
+            return self._forward(channels, lap)
+
+    def _forward(self, channels: np.ndarray,
+                 lap: Callable[[str], None]) -> dict[str, np.ndarray]:
         """
         One forward pass of (7, S, S) float32 -> arrays without the batch axis.
 

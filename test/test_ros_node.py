@@ -197,6 +197,7 @@ def test_no_depth_between_the_jaws(rig):  # noqa: F811
 
     def holes(messages):
         depth = np.full((SIZE[1], SIZE[0]), np.nan, np.float32)
+        depth[:40] = 0.8
         messages['depth'] = conversions.depth_message(depth, '32FC1', messages['color'].header)
         return messages
 
@@ -374,7 +375,7 @@ def test_debug_image_only_when_subscribed(rig):  # noqa: F811
     it.wait_for('stages')
     images = []
     it.tester.create_subscription(Image, 'grasp_node/debug_image', images.append, 1)
-    wait_until(it.node._debug_publisher.get_subscription_count, 'the subscription')
+    wait_until(it.node._outputs.debug.get_subscription_count, 'the subscription')
     assert not images
     sent = it.camera.publish()
     wait_until(lambda: images, 'the debug image')
@@ -451,7 +452,7 @@ def test_shutdown_answers_whoever_waits(rig):  # noqa: F811
     wait_until(lambda: it.node.requests.tickets, 'the request')
     it.node.close()
     response = it.answer(future)
-    assert response.reason == Reason.TIMEOUT
+    assert response.reason == Reason.NOT_ACTIVE
     assert 'shutting down' in response.message
 
 
