@@ -18,7 +18,7 @@ pytest.importorskip('grasp_stn_interfaces', reason='grasp_stn_interfaces is not 
                                                    '`make setup` or colcon build')
 
 from builtin_interfaces.msg import Time
-from geometry_msgs.msg import PoseStamped
+from geometry_msgs.msg import PoseArray, PoseStamped
 import rclpy
 from rclpy.executors import MultiThreadedExecutor, SingleThreadedExecutor
 from rclpy.parameter import Parameter
@@ -187,9 +187,11 @@ class Rig:
         overrides = [Parameter(name.replace('__', '.'), value=value)
                      for name, value in values.items()]
         self.tester = rclpy.create_node('tester', namespace=self.namespace)
-        self.received: dict[str, list] = {'grasp': [], 'stages': [], 'markers': []}
-        for name, kind in (('grasp', PoseStamped), ('stages', GraspStages),
+        self.received: dict[str, list] = {}
+        for name, kind in (('grasp', PoseStamped), ('pregrasp', PoseStamped),
+                           ('grasps', PoseArray), ('stages', GraspStages),
                            ('markers', MarkerArray)):
+            self.received[name] = []
             self.tester.create_subscription(kind, f'grasp_node/{name}',
                                             self.received[name].append, 10)
         self.camera = Camera(self.tester)
@@ -210,9 +212,10 @@ class Rig:
         assert self.client.wait_for_service(DEADLINE)
         wait_until(lambda: all(p.get_subscription_count() for p in self.camera.publishers.values())
                    and self.tester.count_publishers('grasp_node/markers'), 'discovery')
-        wait_until(lambda: self.node._outputs.stages.get_subscription_count()
-                   and self.node._outputs.markers.get_subscription_count()
-                   and self.node._outputs.grasp.get_subscription_count(), 'subscribers')
+        outputs = self.node._outputs
+        wait_until(lambda: all(p.get_subscription_count() for p in (
+            outputs.grasp, outputs.pregrasp, outputs.grasps, outputs.stages, outputs.markers)),
+            'subscribers')
 
     def call(self, timeout: float = 10.0, minimum_score: float = 0.0, region=None):
         """Call ~/detect_grasp and return the future of the response."""
@@ -228,7 +231,7 @@ class Rig:
         return future.result()
 
     def wait_for(self, topic: str, accept=lambda message: True):
-        """Return the first message on ``topic`` (grasp, stages, markers) that ``accept``s."""
+        """Return the first message on ``topic`` (grasp, stages, ...) that ``accept``s."""
         return wait_until(lambda: next((m for m in list(self.received[topic]) if accept(m)), None),
                           f'a message on {topic}')
 

@@ -3,7 +3,7 @@
 from builtin_interfaces.msg import Time
 import numpy as np
 import pytest
-from ros_fixtures import BOX_DEPTH, DEADLINE, RECTANGLE, SIZE, StubDetector, rig, ros, wait_until  # noqa: F401
+from ros_fixtures import RECTANGLE, SIZE, StubDetector, rig, ros, wait_until  # noqa: F401
 from sensor_msgs.msg import Image
 
 from grasp_stn_ros.reasons import GraspError, Reason
@@ -454,22 +454,3 @@ def test_shutdown_answers_whoever_waits(rig):  # noqa: F811
     response = it.answer(future)
     assert response.reason == Reason.NOT_ACTIVE
     assert 'shutting down' in response.message
-
-
-def test_diagnostics(rig):  # noqa: F811
-    from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
-    it = rig()
-    received = []
-    it.tester.create_subscription(DiagnosticArray, '/diagnostics', received.append, 10)
-
-    def status(level):
-        return next((s for m in list(received) for s in m.status if s.level == level), None)
-
-    silent = wait_until(lambda: status(DiagnosticStatus.ERROR), 'the error')
-    assert 'color/image_raw' in silent.message
-    it.camera.stream()
-    running = wait_until(lambda: status(DiagnosticStatus.OK), 'the recovery')
-    values = {v.key: v.value for v in running.values}
-    assert values['last reason'] == 'OK'
-    assert float(values['input age (s)']) < DEADLINE
-    assert BOX_DEPTH  # the scene is the one of the fixtures
