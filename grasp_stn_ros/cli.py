@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from . import __version__
+from .cli_stability import stability
 from .detection import MINIMUM_SCORE
 from .names import SIMULATED, SYSTEMS, TABLES, table_weights
 
@@ -218,6 +219,9 @@ def _detector(model: str, device: str, threads: int, candidates: int = 0,
 @main.group()
 def evaluate() -> None:
     """Measure a model: rectangle accuracy, or lifts in the simulator."""
+
+
+evaluate.add_command(stability)
 
 
 @evaluate.command()
