@@ -17,6 +17,10 @@ import numpy as np
 from .detection import Candidate, Detection, Grasp
 from .limits import chosen, transformed
 
+# Share of its score that a grasp is trusted with when it is seen for the first time. Many that
+# noise brings are gone with the next frame.
+_NEWCOMER = 0.5
+
 
 @dataclass(frozen=True)
 class Stability:
@@ -25,13 +29,13 @@ class Stability:
 
     Candidates of two frames are the same within ``distance`` metres and ``angle`` radians of the
     opening direction (modulo pi). The choice changes when another one's average score is higher
-    by ``margin``, or when the chosen one has not been seen for ``patience`` frames. ``weight`` of
-    the present frame in the average.
+    by ``margin``, or when the chosen one is not seen. One that is missing is remembered, with a
+    falling score, for ``patience`` frames. ``weight`` of the present frame in the average.
     """
 
     distance: float = 0.02
     angle: float = 0.35
-    margin: float = 0.1
+    margin: float = 0.15
     patience: int = 3
     weight: float = 0.25
 
@@ -80,12 +84,12 @@ class Tracker:
             return detection
         leader = max(seen, key=lambda t: t.score)
         current = self._current
-        if current is None or current not in self._tracks or (
-                current.candidate is not None
-                and leader.score > current.score + self.settings.margin):
+        # One that is not there cannot be held. Its stand-in is then held in turn: going back and
+        # forth would be two jumps for one.
+        if current is None or current.candidate is None \
+                or leader.score > current.score + self.settings.margin:
             self._current = current = leader
-        # The chosen one may be hidden for a frame or two: then the leader stands in for it.
-        return chosen(detection, (current if current.candidate is not None else leader).candidate)
+        return chosen(detection, current.candidate)
 
     def _follow(self, candidates: list[Candidate], transform: np.ndarray | None) -> None:
         """Match the candidates, best first, with the tracks."""
@@ -104,7 +108,7 @@ class Tracker:
                 track.score += weight * (candidate.score - track.score)
                 track.grasp, track.missed = grasp, 0
             else:
-                track = _Track(grasp, candidate.score)
+                track = _Track(grasp, _NEWCOMER * candidate.score)
                 self._tracks.append(track)
             track.candidate = candidate
         for track in self._tracks:

@@ -215,8 +215,8 @@ PARAMETERS: tuple[Parameter, ...] = (
               'radians.', limits=(0.0, 1.5708), live=True),
     Parameter('stability.margin', _STABILITY.margin, 'Change the choice for an average score '
               'that is higher by this.', limits=(0.0, 1.0), live=True),
-    Parameter('stability.patience', _STABILITY.patience, 'Frames that the chosen grasp may be '
-              'missing.', limits=(0, 100), live=True),
+    Parameter('stability.patience', _STABILITY.patience, 'Frames that a grasp which is '
+              'missing is remembered for.', limits=(0, 100), live=True),
     # From the rectangle to the grasp.
     Parameter('approach', 'support_plane', 'Approach direction: against the normal of the '
               'support plane, along the optical axis, against the local surface normal, or '
