@@ -17,6 +17,7 @@ from rich.table import Table
 from . import __version__
 from .cli_benchmark import benchmark
 from .cli_options import Shard, make_detector, model_options
+from .cli_stability import stability
 from .cli_training import calibrate, own_trials, train
 from .detection import MINIMUM_SCORE
 from .names import MODALITIES, SIMULATED, SYSTEMS
@@ -69,6 +70,9 @@ def simulate(scenes: int, seed: int, out: Path, shard: tuple[int, int],
 @main.group()
 def evaluate() -> None:
     """Measure a model: rectangle accuracy, or lifts in the simulator."""
+
+
+evaluate.add_command(stability)
 
 
 @evaluate.command()

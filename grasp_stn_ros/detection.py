@@ -8,6 +8,7 @@ import numpy as np
 
 from .reasons import Reason
 from .rectangle import GraspRectangle
+from .support_plane import SupportPlane
 
 # Below this score a candidate is no grasp, unless somebody says otherwise. The shipped model
 # scores empty tables far below it and objects far above.
@@ -66,7 +67,8 @@ class Candidate:
 
     ``location`` (x, y) and ``location_score`` come from STN_crop, ``theta`` (radians, opening
     direction) from STN_rotation, ``rectangle`` from STN_scale,crop, ``score`` in [0, 1] from the
-    grasp classifier. ``grasp`` is None where depth allows no pose; ``reason`` says why.
+    grasp classifier. ``grasp`` is None where depth allows no pose; ``reason`` says why, or why the
+    robot must not execute the grasp that there is.
     """
 
     location: tuple[float, float]
@@ -77,6 +79,11 @@ class Candidate:
     grasp: Grasp | None = None
     reason: Reason = Reason.OK
 
+    @property
+    def executable(self) -> bool:
+        """Whether there is a grasp and nothing speaks against it."""
+        return self.grasp is not None and self.reason == Reason.OK
+
 
 @dataclass(frozen=True)
 class Detection:
@@ -86,7 +93,7 @@ class Detection:
     ``candidates`` are in descending order of score. ``best`` is the first one that reaches the
     minimum score and, where a pose was asked for, has one. ``milliseconds`` is the wall time per
     stage. ``region`` is the part of the image that the network saw, (x, y, width, height) in
-    pixels.
+    pixels, and ``support`` the plane found there, in the camera's frame.
     """
 
     candidates: tuple[Candidate, ...]
@@ -95,10 +102,11 @@ class Detection:
     message: str
     milliseconds: dict[str, float] = field(default_factory=dict)
     region: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
+    support: SupportPlane | None = None
 
     @property
     def alternatives(self) -> tuple[Candidate, ...]:
         """Executable candidates behind the best one, in descending order of score."""
         if self.best is None:
             return ()
-        return tuple(c for c in self.candidates if c.grasp is not None and c is not self.best)
+        return tuple(c for c in self.candidates if c.executable and c is not self.best)

@@ -8,6 +8,7 @@ import math
 from pathlib import Path
 import sys
 import time
+import warnings
 
 import numpy as np
 import torch
@@ -111,7 +112,9 @@ class GraspDetector:
             torch.set_num_threads(threads)
         # Denormals make single operations up to a hundred times slower.
         torch.set_flush_denormal(True)
-        self._model = fold_batch_norm(model.eval()).to(self.device)
+        self._may_fall_back = device == 'auto'
+        self.fallback = ''  # what happened, where the network is not on the device asked for
+        self._model = fold_batch_norm(model.eval())
         self._model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         if precision == 'auto':
             fast = self.device.type == 'cuda' or cpu_has_bf16()
@@ -119,11 +122,12 @@ class GraspDetector:
         self.precision = precision
         self.modality = modality
         self.turns = turns
-        self._on_gpu = TensorPreprocessor(self.device) if self.device.type == 'cuda' else None
-        self._cuda_graph = cuda_graph and self.device.type == 'cuda'
+        self._on_gpu: TensorPreprocessor | None = None
+        self._cuda_graph = cuda_graph
         self._graph: CudaGraph | None = None
         # Of all frames: fresh memory for each would cost a millisecond of page faults.
         self._channels = np.zeros((CHANNELS, INPUT_SIZE, INPUT_SIZE), np.float32)
+        self._place()
         self.candidates = candidates or model.config.candidates
         self.stage_titles = model.TITLES
         self.gripper = gripper or Gripper()
@@ -134,6 +138,18 @@ class GraspDetector:
         """Run the network once, so that the first real frame is not the slow one."""
         image = torch.zeros(1, CHANNELS, INPUT_SIZE, INPUT_SIZE, device=self.device)
         self._infer(image, 0.0, lambda name: None)
+
+    def suspend(self) -> None:
+        """Move the network off a GPU and free its memory there, until :meth:`resume`."""
+        if self.device.type == 'cuda':
+            self._model.to('cpu')
+            self._graph = None
+            torch.cuda.empty_cache()
+
+    def resume(self) -> None:
+        """Move the network back to its device; a no-op where it is there."""
+        if self.device.type == 'cuda':
+            self._place()
 
     def detect(self, frame: RgbdFrame, region: tuple[float, float, float, float] | None = None,
                minimum_score: float = MINIMUM_SCORE, need_pose: bool = True,
@@ -171,18 +187,52 @@ class GraspDetector:
         clock.lap('grasp_pose')
         best, reason, message = _choose(candidates, minimum_score, need_pose)
         return Detection(tuple(candidates), best, reason, message, clock.milliseconds,
-                         view.region)
+                         view.region, first.support)
+
+    def _place(self) -> None:
+        """Move the network to the device, or do what is left when that is full."""
+        try:
+            self._model.to(self.device)
+            if self.device.type == 'cuda':
+                self._on_gpu = TensorPreprocessor(self.device)
+        except torch.OutOfMemoryError as error:
+            self._fall_back(error)
+
+    def _fall_back(self, error: Exception) -> None:
+        """Go on with the CPU where the device is free to choose; raises :class:`GraspError`."""
+        if not self._may_fall_back or self.device.type == 'cpu':
+            raise GraspError(Reason.OUT_OF_MEMORY, str(error).split('\n', 1)[0]) from None
+        self.fallback = (f'{self.device} is out of memory, the network runs on the CPU and is '
+                         'slower; free memory there and configure the node again')
+        warnings.warn(self.fallback, RuntimeWarning, stacklevel=2)
+        self.device = torch.device('cpu')
+        self._on_gpu = self._graph = None
+        self.precision = 'bf16' if cpu_has_bf16() else 'fp32'
+        self._model.to('cpu')
+        torch.cuda.empty_cache()
 
     def _prepare(self, frame: RgbdFrame, view: View) -> tuple[torch.Tensor, NetworkInput]:
         """Return the network's input (1, 7, S, S) on the device, and what comes with it."""
         use_rgb, use_depth = self.modality != 'depth', self.modality != 'rgb'
         if self._on_gpu is not None:
-            return self._on_gpu(frame, view, use_rgb, use_depth)
+            try:
+                return self._on_gpu(frame, view, use_rgb, use_depth)
+            except torch.OutOfMemoryError as error:
+                self._fall_back(error)
         prepared = preprocess(frame, view, use_rgb, use_depth, self._channels)
         return torch.from_numpy(prepared.channels)[None], prepared
 
     def _infer(self, image: torch.Tensor, jaw: float,
                lap: Callable[[str], None]) -> dict[str, np.ndarray]:
+        """One forward pass, once more on the CPU where the GPU is full."""
+        try:
+            return self._run(image, jaw, lap)
+        except torch.OutOfMemoryError as error:
+            self._fall_back(error)
+            return self._run(image.to(self.device), jaw, lap)
+
+    def _run(self, image: torch.Tensor, jaw: float,
+             lap: Callable[[str], None]) -> dict[str, np.ndarray]:
         """
         One forward pass of (1, 7, S, S) float32 and jaw size -> arrays without the batch axis.
 
@@ -193,7 +243,7 @@ class GraspDetector:
         # Filled on the device: a number that is copied there would be waited for.
         jaws = torch.full((1,), jaw, device=self.device)
         with torch.inference_mode():
-            if self._cuda_graph and self._graph is None:
+            if self._cuda_graph and self._graph is None and self.device.type == 'cuda':
                 self._graph = CudaGraph(self._forward, image, jaws)
             packed = (self._graph(image, jaws) if self._graph is not None
                       else self._forward(image, jaws, lap))

@@ -22,6 +22,10 @@ class Reason(enum.IntEnum):
     INVALID_INTRINSICS = 6    # camera_info missing, uncalibrated or not finite
     STALE_FRAME = 7           # the newest pair is older than allowed
     INTERNAL_ERROR = 8        # a defect of ours; the log has the traceback
+    NOT_ACTIVE = 9            # the lifecycle node is not in the state active
+    FRAME_MISMATCH = 10       # colour and depth belong to different frames
+    NO_TRANSFORM = 11         # tf2 does not know the way to target_frame at the image's stamp
+    OUT_OF_MEMORY = 12        # the device has no memory left for the network
     # The scene.
     NO_DEPTH = 20             # no valid depth in the whole region
     NO_CANDIDATE = 21         # no candidate reached the minimum score
@@ -33,6 +37,10 @@ class Reason(enum.IntEnum):
     TOO_FLAT = 34             # the support is too near: no finger depth left above it
     OUTSIDE_IMAGE = 35        # the rectangle's centre lies outside the depth image
     GRAZING = 36              # the approach direction is almost perpendicular to the view
+    OUTSIDE_WORKSPACE = 37    # the finger tips would be outside the workspace box
+    OUTSIDE_DEPTH = 38        # the surface is nearer or farther than allowed
+    MASKED = 39               # the mask does not allow a grasp there
+    SUPPORT_COLLISION = 40    # a finger would come too near to the support
 
     @property
     def sentence(self) -> str:
@@ -58,6 +66,16 @@ _SENTENCES = {
                         'use_sim_time.',
     Reason.INTERNAL_ERROR: 'An internal error occurred; the log has the traceback, please '
                            'report it.',
+    Reason.NOT_ACTIVE: 'The node is not active; configure and activate it (ros2 lifecycle set '
+                       '/grasp_node configure, then activate) or start it with autostart.',
+    Reason.FRAME_MISMATCH: 'Colour and depth belong to different frames; use the depth that is '
+                           'aligned to colour, or set frame_mismatch to warn if they are one '
+                           'camera under two names.',
+    Reason.NO_TRANSFORM: 'The transform from the camera to target_frame is not known at the '
+                         'stamp of the image; check that /tf and /tf_static are published, '
+                         'the clocks and transform_timeout.',
+    Reason.OUT_OF_MEMORY: 'The device has no memory left for the network; free some, or set '
+                          'device to auto (falls back to the CPU) or cpu.',
     Reason.NO_DEPTH: 'The depth image has no valid pixel where it is needed; check the depth '
                      'range, the alignment and the lighting.',
     Reason.NO_CANDIDATE: 'No candidate reached the minimum score; the view may be empty, or '
@@ -72,6 +90,12 @@ _SENTENCES = {
     Reason.OUTSIDE_IMAGE: 'The centre of the candidate lies outside the depth image.',
     Reason.GRAZING: 'The approach direction is almost perpendicular to the line of sight, so '
                     'that the rectangle says nothing about the grasp; choose another approach.',
+    Reason.OUTSIDE_WORKSPACE: 'The grasp lies outside the workspace box; check '
+                              'workspace.minimum, workspace.maximum and target_frame.',
+    Reason.OUTSIDE_DEPTH: 'The surface is nearer than minimum_depth or farther than '
+                          'maximum_depth.',
+    Reason.MASKED: 'The mask allows no grasp there; check mask_topic.',
+    Reason.SUPPORT_COLLISION: 'A finger would come nearer to the support than support_margin.',
 }
 
 

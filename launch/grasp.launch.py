@@ -22,13 +22,22 @@ PARAMETERS = {
     'model': 'weights: default or the path of a .safetensors file',
     'device': 'auto, cpu, cuda or cuda:N',
     'mode': 'continuous or on_demand',
+    'target_frame': 'frame of the published grasps (default: the frame of the colour image)',
+    'autostart': 'true, or false = wait for a lifecycle manager',
+    'use_sim_time': 'true to follow /clock, as for bags played with --clock',
 }
+BOOLEANS = {'autostart', 'use_sim_time'}
 
 
 def cameras() -> list[str]:
     """Names of the files in config/ that know a camera's topics."""
     return sorted(path.stem for path in (share_directory() / 'config').glob('*.yaml')
                   if path.stem != 'grasp_node')
+
+
+def grippers() -> list[str]:
+    """Names of the files in config/grippers/."""
+    return sorted(path.stem for path in (share_directory() / 'config/grippers').glob('*.yaml'))
 
 
 def start_node(context):
@@ -39,6 +48,8 @@ def start_node(context):
     files = [share_directory() / 'config' / 'grasp_node.yaml']
     if argument('camera'):
         files.append(share_directory() / 'config' / f'{argument("camera")}.yaml')
+    if argument('gripper'):
+        files.append(share_directory() / 'config' / 'grippers' / f'{argument("gripper")}.yaml')
     if argument('params_file'):
         files.append(Path(argument('params_file')))
     for path in files:
@@ -48,7 +59,7 @@ def start_node(context):
     for path in files:
         for section in (yaml.safe_load(path.read_text()) or {}).values():
             values.update((section or {}).get('ros__parameters') or {})
-    given = {name: ParameterValue(argument(name), value_type=str)
+    given = {name: ParameterValue(argument(name), value_type=bool if name in BOOLEANS else str)
              for name in PARAMETERS if argument(name)}
     nodes = [Node(package='grasp_stn_ros', executable='grasp_node', name='grasp_node',
                   namespace=argument('namespace'), output='screen', emulate_tty=True,
@@ -90,6 +101,8 @@ def generate_launch_description() -> LaunchDescription:
     return LaunchDescription([
         DeclareLaunchArgument('camera', default_value='', choices=['', *cameras()],
                               description="topics of a known camera: a file's name in config/"),
+        DeclareLaunchArgument('gripper', default_value='', choices=['', *grippers()],
+                              description="a known gripper: a file's name in config/grippers/"),
         DeclareLaunchArgument('params_file', default_value='',
                               description='your own parameter file, read after the others'),
         DeclareLaunchArgument('namespace', default_value='', description='namespace of the node'),

@@ -18,7 +18,7 @@ pytest.importorskip('grasp_stn_interfaces', reason='grasp_stn_interfaces is not 
                                                    '`make setup` or colcon build')
 
 from builtin_interfaces.msg import Time
-from geometry_msgs.msg import PoseStamped
+from geometry_msgs.msg import PoseArray, PoseStamped
 import rclpy
 from rclpy.executors import MultiThreadedExecutor, SingleThreadedExecutor
 from rclpy.parameter import Parameter
@@ -80,12 +80,21 @@ class StubDetector:
         self.calls: list[dict] = []
         self.threads: set[str] = set()
         self.warm = False
+        self.suspended = True
         self.gate = threading.Event()
         self.gate.set()
 
     def warm_up(self) -> None:
         """Remember that the node called it."""
         self.warm = True
+
+    def suspend(self) -> None:
+        """Remember that the node let go of the device."""
+        self.suspended = True
+
+    def resume(self) -> None:
+        """Remember that the node took it again."""
+        self.suspended = False
 
     def detect(self, frame, region=None, minimum_score=0.0, need_pose=True) -> Detection:
         """Answer with the real geometry and the approach along the optical axis."""
@@ -165,34 +174,48 @@ class Camera:
 class Rig:
     """A node under test, a camera and a client, each spinning in the background."""
 
-    def __init__(self, detector=None, **values):
-        """Start the node with the parameter ``values`` (``__`` in a name stands for a dot)."""
+    def __init__(self, detector=None, wait=True, **values):
+        """
+        Start the node with the parameter ``values`` (``__`` in a name stands for a dot).
+
+        ``detector`` may be a function that makes one of the node's parameters; without ``wait``,
+        nobody waits for subscriptions and service.
+        """
         self.namespace = f'/rig_{next(_numbers)}'
         self.detector = detector or StubDetector()
+        factory = self.detector if callable(self.detector) else lambda _: self.detector
         overrides = [Parameter(name.replace('__', '.'), value=value)
                      for name, value in values.items()]
         self.tester = rclpy.create_node('tester', namespace=self.namespace)
-        self.received: dict[str, list] = {'grasp': [], 'stages': [], 'markers': []}
-        for name, kind in (('grasp', PoseStamped), ('stages', GraspStages),
+        self.received: dict[str, list] = {}
+        for name, kind in (('grasp', PoseStamped), ('pregrasp', PoseStamped),
+                           ('grasps', PoseArray), ('stages', GraspStages),
                            ('markers', MarkerArray)):
+            self.received[name] = []
             self.tester.create_subscription(kind, f'grasp_node/{name}',
                                             self.received[name].append, 10)
         self.camera = Camera(self.tester)
         self.client = self.tester.create_client(DetectGrasp, 'grasp_node/detect_grasp',
                                                 qos_profile=QoSProfile(depth=100))
-        self.node = GraspNode(lambda _: self.detector, namespace=self.namespace,
+        self.node = GraspNode(factory, namespace=self.namespace,
                               parameter_overrides=overrides)
         self._spinners = []
         for node, executor in ((self.node, MultiThreadedExecutor(num_threads=20)),
                                (self.tester, SingleThreadedExecutor())):
             executor.add_node(node)
             self._spinners.append(Spinner(executor))
+        if wait:
+            self.wait_for_discovery()
+
+    def wait_for_discovery(self) -> None:
+        """Wait until everybody sees everybody."""
         assert self.client.wait_for_service(DEADLINE)
         wait_until(lambda: all(p.get_subscription_count() for p in self.camera.publishers.values())
                    and self.tester.count_publishers('grasp_node/markers'), 'discovery')
-        wait_until(lambda: self.node._stages_publisher.get_subscription_count()
-                   and self.node._marker_publisher.get_subscription_count()
-                   and self.node._grasp_publisher.get_subscription_count(), 'subscribers')
+        outputs = self.node._outputs
+        wait_until(lambda: all(p.get_subscription_count() for p in (
+            outputs.grasp, outputs.pregrasp, outputs.grasps, outputs.stages, outputs.markers)),
+            'subscribers')
 
     def call(self, timeout: float = 10.0, minimum_score: float = 0.0, region=None):
         """Call ~/detect_grasp and return the future of the response."""
@@ -208,7 +231,7 @@ class Rig:
         return future.result()
 
     def wait_for(self, topic: str, accept=lambda message: True):
-        """Return the first message on ``topic`` (grasp, stages, markers) that ``accept``s."""
+        """Return the first message on ``topic`` (grasp, stages, ...) that ``accept``s."""
         return wait_until(lambda: next((m for m in list(self.received[topic]) if accept(m)), None),
                           f'a message on {topic}')
 

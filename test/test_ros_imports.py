@@ -8,7 +8,7 @@ ROS_PACKAGES = {
     'rclpy', 'message_filters', 'cv_bridge', 'launch', 'launch_ros', 'tf2_ros', 'tf2_msgs',
     'ament_index_python', 'rcl_interfaces', 'builtin_interfaces', 'std_msgs', 'std_srvs',
     'sensor_msgs', 'geometry_msgs', 'visualization_msgs', 'diagnostic_msgs',
-    'grasp_stn_interfaces'}
+    'lifecycle_msgs', 'grasp_stn_interfaces'}
 
 
 def imported(path: Path) -> set[str]:

@@ -11,6 +11,7 @@ from grasp_stn_ros.ros.grasp_node import GraspNode
 
 ROOT = Path(__file__).resolve().parents[1]
 FILES = sorted((ROOT / 'config').glob('*.yaml'))
+GRIPPERS = sorted((ROOT / 'config' / 'grippers').glob('*.yaml'))
 
 
 def flatten(tree: dict, prefix: str = '') -> dict:
@@ -41,7 +42,24 @@ def test_there_is_a_file_for_each_camera():
                                        'zed'}
 
 
-@pytest.mark.parametrize('path', FILES, ids=lambda p: p.stem)
+def test_there_is_a_file_for_each_gripper():
+    assert {f.stem for f in GRIPPERS} == {'robotiq_2f_85', 'robotiq_2f_140', 'franka_hand',
+                                          'onrobot_rg2', 'wsg_50'}
+
+
+@pytest.mark.parametrize('path', GRIPPERS, ids=lambda p: p.stem)
+def test_gripper_files_describe_a_whole_gripper_with_sources(path):
+    values = values_in(path)
+    whole = {name for name in parameters.BY_NAME if name.startswith('gripper.')}
+    assert set(values) == whole
+    defaults = {p.name: p.default for p in parameters.PARAMETERS}
+    gripper = parameters.gripper_from({**defaults, **values})
+    assert gripper.finger_depth < gripper.maximum_opening
+    for name in ('maximum_opening', 'jaw_size', 'finger_depth', 'finger_thickness', 'tcp_offset'):
+        assert f'# {name} ' in path.read_text(), f'{name} has no source'
+
+
+@pytest.mark.parametrize('path', FILES + GRIPPERS, ids=lambda p: p.stem)
 def test_files_have_known_names_right_types_and_allowed_values(path):
     for name, value in values_in(path).items():
         default = parameters.BY_NAME[name].default
@@ -49,9 +67,11 @@ def test_files_have_known_names_right_types_and_allowed_values(path):
         assert parameters.BY_NAME[name].problem(value) is None
 
 
-def test_the_main_file_has_the_defaults():
-    for name, value in values_in(ROOT / 'config' / 'grasp_node.yaml').items():
-        assert value == parameters.BY_NAME[name].default, name
+def test_the_main_file_is_generated_and_complete():
+    path = ROOT / 'config' / 'grasp_node.yaml'
+    assert path.read_text() == parameters.yaml_file() + '\n', (
+        'run `python -m grasp_stn_ros.ros.parameters --yaml > config/grasp_node.yaml`')
+    assert values_in(path) == {p.name: p.default for p in parameters.PARAMETERS}
 
 
 @pytest.mark.parametrize('path', [f for f in FILES if f.stem != 'grasp_node'],
@@ -88,10 +108,68 @@ def test_the_node_refuses_to_start_and_says_which(ros, name, value):  # noqa: F8
                   parameter_overrides=[Parameter(name, value=value)])
 
 
-def test_every_parameter_is_in_the_readme():
-    readme = ROOT / 'README.md'
-    if not readme.exists():
-        pytest.skip('README.md is not written yet')
-    text = readme.read_text()
-    missing = [line for line in parameters.markdown_table().splitlines() if line not in text]
-    assert not missing, 'run `python -m grasp_stn_ros.ros.parameters` and paste what it prints'
+def test_the_documentation_has_the_whole_table():
+    assert parameters.markdown_table() in (ROOT / 'docs' / 'node.md').read_text(), (
+        'run `python -m grasp_stn_ros.ros.parameters` and paste what it prints')
+
+
+def test_the_readme_has_rows_of_the_same_table():
+    rows = parameters.markdown_table().splitlines()
+    names = {f'| `{name}`' for name in parameters.BY_NAME}
+    found = [line for line in (ROOT / 'README.md').read_text().splitlines()
+             if line.split(' |')[0] in names]
+    assert len(found) >= 5
+    assert [line for line in found if line not in rows] == []
+
+
+CELL = {'target_frame': 'base', 'minimum_depth': 0.5, 'maximum_depth': 1.0}
+
+
+@pytest.mark.parametrize('changes, word', [
+    ({'workspace.minimum': [1.0, 0.0, 0.0], 'workspace.maximum': [0.5, 1.0, 1.0]}, 'workspace'),
+    ({'minimum_depth': 1.5}, 'minimum_depth'),
+    ({'maximum_depth': 0.4}, 'maximum_depth'),
+    ({'camera_pose': [0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.5]}, 'quaternion'),
+    ({'approach': 'direction', 'approach_direction': [0.0, 0.0, 0.0]}, 'approach_direction')])
+def test_values_that_contradict_each_other_are_rejected_with_the_reason(rig, changes, word):  # noqa: F811
+    from rclpy.parameter import Parameter
+    node = rig(wait=False, autostart=False, **CELL).node
+    before = parameters.values(node)
+    result = node.set_parameters_atomically(
+        [Parameter(name, value=value) for name, value in changes.items()])
+    assert not result.successful
+    assert word in result.reason
+    assert parameters.values(node) == before
+
+
+def test_live_parameters_take_effect_on_the_next_frame(rig):  # noqa: F811
+    from rclpy.parameter import Parameter
+    it = rig()
+    it.camera.publish()
+    first = it.wait_for('pregrasp').pose.position.z
+    for offset in (0.2, 0.05):
+        it.received['pregrasp'].clear()
+        assert it.node.set_parameters(
+            [Parameter('approach_offset', value=offset)])[0].successful
+        it.camera.publish()
+        # Along the optical axis, 0.1 m back at first.
+        assert it.wait_for('pregrasp').pose.position.z == pytest.approx(first + 0.1 - offset)
+    assert it.node.set_parameters([
+        Parameter('gripper.maximum_opening', value=0.11), Parameter('approach', value='direction'),
+        Parameter('approach_direction', value=[0.0, 0.1, 1.0])])[2].successful
+    it.received['grasp'].clear()
+    it.camera.publish()
+    it.wait_for('grasp')
+    assert it.detector.gripper.maximum_opening == 0.11
+    assert it.detector.approach_direction == (0.0, 0.1, 1.0)
+
+
+def test_a_read_only_parameter_says_so(rig):  # noqa: F811
+    from rclpy.parameter import Parameter
+    node = rig(wait=False, autostart=False).node
+    result = node.set_parameters([Parameter('color_topic', value='elsewhere')])[0]
+    assert not result.successful
+    assert 'read-only' in result.reason
+    result = node.set_parameters([Parameter('maximum_rate', value='fast')])[0]
+    assert not result.successful
+    assert 'maximum_rate' in result.reason

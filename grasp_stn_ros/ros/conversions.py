@@ -9,12 +9,11 @@ functions that read it either return or raise :class:`GraspError`; nothing else.
 from __future__ import annotations
 
 import array
-from collections.abc import Iterable
 
 import cv2
-from geometry_msgs.msg import Point, Pose, PoseStamped, Quaternion
+from geometry_msgs.msg import Point, Pose, Quaternion
 import numpy as np
-from sensor_msgs.msg import CameraInfo, Image, RegionOfInterest
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, RegionOfInterest
 from std_msgs.msg import Header
 
 from grasp_stn_interfaces.msg import Grasp as GraspMessage
@@ -22,9 +21,11 @@ from grasp_stn_interfaces.msg import GraspCandidate, GraspStages
 from grasp_stn_interfaces.msg import GraspRectangle as RectangleMessage
 
 from ..detection import Candidate, Detection, Grasp
+from ..limits import retreated, transformed
 from ..reasons import GraspError, Reason
 from ..rectangle import GraspRectangle
 from ..rgbd import CameraIntrinsics, RgbdFrame, clean_depth, depth_from_millimetres
+from .compressed import depth_from_compressed, rgb_from_compressed
 
 # Encoding -> channels and the OpenCV conversion to RGB (None: is RGB).
 _COLOR = {
@@ -125,16 +126,27 @@ def is_distorted(info: CameraInfo) -> bool:
     return any(abs(d) > 1e-6 for d in info.d)
 
 
-def frame_from_messages(color: Image, depth: Image, info: CameraInfo,
-                        matrix: str = 'K') -> RgbdFrame:
+def frame_from_messages(color: Image | CompressedImage, depth: Image | CompressedImage,
+                        info: CameraInfo, matrix: str = 'K') -> RgbdFrame:
     """Return a synchronized triple as one checked frame; raises :class:`GraspError`."""
-    rgb = rgb_from_message(color)
-    size = (color.width, color.height)
-    if (depth.width, depth.height) != size:
-        raise GraspError(Reason.SIZE_MISMATCH, f'colour {size[0]}x{size[1]}, '
+    raw = isinstance(color, Image) and isinstance(depth, Image)
+    if raw and (depth.width, depth.height) != (color.width, color.height):
+        # Before anything is converted.
+        raise GraspError(Reason.SIZE_MISMATCH, f'colour {color.width}x{color.height}, '
                                                f'depth {depth.width}x{depth.height}')
-    return RgbdFrame(rgb, depth_from_message(depth),
-                     intrinsics_from_message(info, size, matrix))
+    rgb = rgb_from_message(color) if isinstance(color, Image) else rgb_from_compressed(color)
+    metres = depth_from_message(depth) if isinstance(depth, Image) else depth_from_compressed(
+        depth)
+    return RgbdFrame(rgb, metres, intrinsics_from_message(info, (rgb.shape[1], rgb.shape[0]),
+                                                          matrix))
+
+
+def mask_from_message(image: Image) -> np.ndarray:
+    """Mask (mono8 or 8UC1) -> (H, W) uint8, non-zero where grasps are allowed."""
+    if image.encoding not in ('mono8', '8UC1'):
+        raise GraspError(Reason.INVALID_IMAGE, f'mask with encoding {image.encoding!r}, expected '
+                                               'mono8 or 8UC1')
+    return _view(image, 'u1', 1, Reason.INVALID_IMAGE)
 
 
 def region_from_message(region: RegionOfInterest) -> tuple[int, int, int, int] | None:
@@ -205,11 +217,6 @@ def pose_to_matrix(pose: Pose) -> np.ndarray:
     return matrix
 
 
-def pose_stamped_message(grasp: Grasp, header: Header) -> PoseStamped:
-    """Return the pose with the image's stamp and frame."""
-    return PoseStamped(header=header, pose=pose_message(grasp))
-
-
 def rectangle_message(candidate: Candidate) -> RectangleMessage:
     """Return the candidate's rectangle in pixels of the colour image."""
     r = candidate.rectangle
@@ -217,14 +224,25 @@ def rectangle_message(candidate: Candidate) -> RectangleMessage:
                             opening=float(r.opening), jaw=float(r.jaw))
 
 
-def grasp_message(candidate: Candidate, header: Header) -> GraspMessage:
-    """Return an executable candidate (one with a grasp) as a message."""
+def grasp_message(candidate: Candidate, header: Header, transform: np.ndarray | None = None,
+                  approach_offset: float = 0.0, tcp_offset: float = 0.0) -> GraspMessage:
+    """
+    Return an executable candidate (one with a grasp) as a message.
+
+    ``transform`` (4, 4) takes points from the camera's frame to that of ``header``, None where
+    they are the same. The pre-grasp lies ``approach_offset`` and the gripper's mounting face
+    ``tcp_offset`` metres back along the approach.
+    """
     grasp = candidate.grasp
     if grasp is None:
         raise ValueError('the candidate has no grasp')
+    if transform is not None:
+        grasp = transformed(grasp, transform)
     return GraspMessage(header=header, pose=pose_message(grasp), opening=float(grasp.opening),
                         jaw_size=float(grasp.jaw_size), score=float(candidate.score),
-                        rectangle=rectangle_message(candidate))
+                        rectangle=rectangle_message(candidate),
+                        pregrasp=pose_message(retreated(grasp, approach_offset)),
+                        flange=pose_message(retreated(grasp, tcp_offset)))
 
 
 def _candidate_message(candidate: Candidate) -> GraspCandidate:
@@ -261,8 +279,3 @@ def detection_from_message(stages: GraspStages) -> Detection:
     return Detection(candidates, candidates[stages.best] if stages.best >= 0 else None,
                      Reason(stages.reason), stages.message,
                      dict(zip(stages.stage_names, stages.stage_milliseconds, strict=True)))
-
-
-def grasp_messages(candidates: Iterable[Candidate], header: Header) -> list[GraspMessage]:
-    """Return executable candidates as messages, in the same order."""
-    return [grasp_message(c, header) for c in candidates]

@@ -1,59 +1,165 @@
-"""What the node says about itself on /diagnostics, once a second."""
+"""What the node says about itself on /diagnostics, once a second, in every state."""
 
 from __future__ import annotations
 
+from collections import Counter, deque
 import threading
+import time
+from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+import numpy as np
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+from rclpy.clock import Clock, ClockType
 
 from ..detection import Detection
 from ..reasons import Reason
-from .inputs import Pair, PairInput
+from .inputs import MAXIMUM_LATENCY, PairInput
 
 _SILENT_AFTER = 2.0
+# Detections that the median and the 95th percentile are taken over.
+_WINDOW = 200
+# Reasons that lie in the set-up and not in the scene: somebody has to do something.
+_ERRORS = {Reason.INVALID_IMAGE, Reason.INVALID_DEPTH, Reason.SIZE_MISMATCH,
+           Reason.INVALID_INTRINSICS, Reason.INTERNAL_ERROR, Reason.FRAME_MISMATCH,
+           Reason.NO_TRANSFORM, Reason.OUT_OF_MEMORY}
+_LOST = ('{} messages were lost in the middleware during the last second; start the camera driver '
+         'with FASTDDS_DEFAULT_PROFILES_FILE set to config/fastdds_shm.xml')
+_CLOCKS = ('stamps differ by {:.1f} s from the clock of the node; synchronize the clocks, or set '
+           'use_sim_time when a bag is played with --clock')
 
 
 class Diagnostics:
-    """Publishes the state of the inputs and of the last detection."""
+    """Publishes the state of node, inputs and detections."""
 
-    def __init__(self, node, pairs: PairInput):
+    def __init__(self, node) -> None:
         """Start the timer on ``node``."""
         self._node = node
-        self._pairs = pairs
         self._lock = threading.Lock()
-        self._values: dict[str, str] = {}
+        self._pairs: PairInput | None = None
+        self._drops: Counter[str] = Counter()
+        self._since = 0.0
+        self._model: dict[str, str] = {}
+        self._detector: Any = None
+        self._times: deque[float] = deque(maxlen=_WINDOW)
         self._detections = 0
-        self._reason = Reason.OK
-        self._message = ''
+        self._outcomes: Counter[str] = Counter()
+        self._last: tuple[Reason, str] | None = None
+        self._last_failure = ''
+        self._age: float | None = None
+        self._lost_before = 0
+        self.failure = ''
         self._publisher = node.create_publisher(DiagnosticArray, '/diagnostics', 10)
-        self._timer = node.create_timer(1.0, self._publish)
+        # A steady clock: with simulated time that stands still, silence is what must be told.
+        # A group of its own: a transition may occupy the default one for seconds.
+        self._timer = node.create_timer(1.0, self._publish,
+                                        callback_group=MutuallyExclusiveCallbackGroup(),
+                                        clock=Clock(clock_type=ClockType.STEADY_TIME))
 
-    def detected(self, detection: Detection, pair: Pair, dropped: int) -> None:
-        """Remember the outcome for one pair."""
+    def configured(self, detector: Any) -> None:
+        """Tell about ``detector`` from now on; None: it is gone."""
+        with self._lock:
+            self._detector = detector
+
+    def activated(self, pairs: PairInput, drops: Counter[str]) -> None:
+        """Watch ``pairs`` and the counter ``drops`` of the worker."""
+        with self._lock:
+            self._pairs, self._drops = pairs, drops
+            self._since = time.monotonic()
+            self._last, self._age, self._lost_before = None, None, 0
+
+    def deactivated(self) -> None:
+        """Watch nothing."""
+        with self._lock:
+            self._pairs = None
+
+    def detected(self, detection: Detection, age: float) -> None:
+        """Remember the outcome for one pair that was ``age`` seconds old when it arrived."""
         with self._lock:
             self._detections += 1
-            self._reason, self._message = detection.reason, detection.message
-            self._values = {
-                'detections': str(self._detections), 'dropped pairs': str(dropped),
-                'last reason': detection.reason.name,
-                'input age (s)': f'{pair.age:.3f}',
-                'processing (ms)': f'{sum(detection.milliseconds.values()):.1f}'}
+            self._age = age
+            self._last = detection.reason, detection.message
+            self._outcomes[detection.reason.name] += 1
+            if detection.reason != Reason.OK:
+                self._last_failure = f'{detection.reason.name}: ' + (
+                    detection.message or detection.reason.sentence)
+            if len(detection.milliseconds) > 1:  # more than the decoding
+                self._times.append(sum(detection.milliseconds.values()))
 
     def status(self) -> DiagnosticStatus:
-        """Return the present state: ERROR without input, WARN while there is no grasp."""
-        silent = self._pairs.silent_topics(_SILENT_AFTER)
+        """Return the present state: ERROR and WARN say what to do."""
         with self._lock:
-            if silent:
-                level, message = DiagnosticStatus.ERROR, f'silent: {", ".join(silent)}'
-            elif self._reason != Reason.OK:
-                level, message = DiagnosticStatus.WARN, self._message or self._reason.sentence
-            else:
-                level, message = DiagnosticStatus.OK, 'running'
-            values = {**{f'messages {t}': str(n) for t, n in self._pairs.counts.items()},
-                      'pairs': str(self._pairs.pairs), **self._values}
+            level, message = self._assessment()
+            values = self._values()
         return DiagnosticStatus(
-            level=level, message=message, name=f'{self._node.get_name()}: grasp detection',
-            hardware_id='', values=[KeyValue(key=k, value=v) for k, v in values.items()])
+            level=level, message=message, hardware_id='',
+            name=f'{self._node.get_fully_qualified_name().lstrip("/")}: grasp detection',
+            values=[KeyValue(key=k, value=v) for k, v in values.items()])
+
+    def _assessment(self) -> tuple[bytes, str]:
+        """Return level and message: the worst that is to be said."""
+        pairs = self._pairs
+        if self.failure:
+            return DiagnosticStatus.ERROR, self.failure
+        if pairs is None:
+            return DiagnosticStatus.OK, f'{self._node.state}: not detecting'
+        if time.monotonic() - self._since > _SILENT_AFTER and (
+                pairs.silent_topics(_SILENT_AFTER) or pairs.pair_arrivals.age > _SILENT_AFTER):
+            return DiagnosticStatus.ERROR, pairs.diagnosis(_SILENT_AFTER)
+        reason, message = self._last or (Reason.OK, '')
+        if reason in _ERRORS:
+            return DiagnosticStatus.ERROR, message or reason.sentence
+        for warning in self._warnings(pairs):
+            return DiagnosticStatus.WARN, warning
+        if reason != Reason.OK:
+            return DiagnosticStatus.WARN, message or reason.sentence
+        return DiagnosticStatus.OK, 'running' if self._last else 'waiting for the first pair'
+
+    def _warnings(self, pairs: PairInput):
+        fallback = getattr(self._detector, 'fallback', '')
+        if fallback:
+            yield fallback
+        lost = pairs.drops['lost in the middleware']
+        recent, self._lost_before = lost - self._lost_before, lost
+        if recent > 0:
+            yield _LOST.format(recent)
+        if self._age is not None and not -0.1 < self._age < MAXIMUM_LATENCY:
+            yield _CLOCKS.format(abs(self._age))
+
+    def _values(self) -> dict[str, str]:
+        values = {'state': self._node.state}
+        if self._detector is not None:
+            values['model'] = str(self._detector.model_name)
+            values['device'] = str(self._detector.device)
+        if self._pairs is not None:
+            values |= self._input_values(self._pairs)
+        values['detections'] = str(self._detections)
+        if self._last is not None:
+            values['last reason'] = self._last[0].name
+        values['last reason for no grasp'] = self._last_failure or 'none so far'
+        values |= {f'outcome {name}': str(n) for name, n in sorted(self._outcomes.items())}
+        if self._age is not None:
+            values['input age (s)'] = f'{self._age:.3f}'
+        if self._times:
+            values['inference median (ms)'] = f'{np.median(self._times):.1f}'
+            values['inference p95 (ms)'] = f'{np.percentile(self._times, 95):.1f}'
+        return values
+
+    def _input_values(self, pairs: PairInput) -> dict[str, str]:
+        values = {}
+        for topic, arrivals in pairs.arrivals.items():
+            values[f'messages {topic}'] = str(pairs.counts[topic])
+            values[f'rate {topic} (Hz)'] = f'{arrivals.rate:.1f}'
+            values[f'age {topic} (s)'] = f'{arrivals.age:.2f}'
+        values['pairs'] = str(pairs.pairs)
+        values['pair rate (Hz)'] = f'{pairs.pair_arrivals.rate:.1f}'
+        drops = pairs.drops + Counter(self._drops)
+        values['dropped pairs'] = str(self._drops['busy'])
+        values |= {f'dropped: {cause}': str(drops[cause]) for cause in (
+            'busy', 'stale', 'no partner', 'negative stamp', 'lost in the middleware')}
+        values['camera_info changes'] = str(pairs.info_changes)
+        values['clock jumps'] = str(pairs.clock_jumps)
+        return values
 
     def _publish(self) -> None:
         array = DiagnosticArray(status=[self.status()])

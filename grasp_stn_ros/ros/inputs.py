@@ -1,5 +1,5 @@
 """
-The three inputs of the node: subscriptions, synchronizer, and the newest pair.
+The inputs of the node: subscriptions, synchronizer, the newest pair and the newest mask.
 
 The synchronizer's callback only stores the newest pair and wakes whoever waits: message_filters
 calls back while it holds its lock, so anything slow or raising there would stall every input. For
@@ -8,7 +8,7 @@ the same reason a gate in front of it lets nothing through that it cannot digest
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 import threading
@@ -16,14 +16,21 @@ import time
 
 import message_filters
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+from rclpy.clock import JumpThreshold
+from rclpy.duration import Duration
+from rclpy.event_handler import SubscriptionEventCallbacks, UnsupportedEventTypeError
 from rclpy.qos import QoSProfile, ReliabilityPolicy, qos_profile_sensor_data
-from sensor_msgs.msg import CameraInfo, Image
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 # Stamps that lie at most this far behind their arrival are taken for the node's own clock,
 # seconds: exposure, processing in the driver and transport of a slow camera.
 MAXIMUM_LATENCY = 2.0
 # Stamps that go back by more than this mean that the clock was set or a recording starts over.
 _JUMP_BACK = 1.0
+# A clock that leaps forward by more than this in one step was set, seconds.
+_JUMP_FORWARD = 10.0
+# Rates are those of the last this many seconds.
+RATE_WINDOW = 3.0
 
 
 def stamp_nanoseconds(message) -> int:
@@ -64,12 +71,13 @@ class Pair:
     ``taken`` and ``arrived`` are nanoseconds of the node's clock; see :class:`CaptureClock`.
     """
 
-    color: Image
-    depth: Image
+    color: Image | CompressedImage
+    depth: Image | CompressedImage
     info: CameraInfo
     number: int
     taken: int
     arrived: int
+    mask: Image | None = None
 
     @property
     def age(self) -> float:
@@ -77,21 +85,49 @@ class Pair:
         return (self.arrived - stamp_nanoseconds(self.color)) / 1e9
 
 
+class Arrivals:
+    """When messages arrived lately, by ``time.monotonic()``."""
+
+    def __init__(self) -> None:
+        """Start with none."""
+        self.last = float('-inf')
+        self._times: deque[float] = deque(maxlen=1000)
+
+    def add(self) -> None:
+        """Note an arrival now."""
+        self.last = time.monotonic()
+        self._times.append(self.last)
+
+    @property
+    def age(self) -> float:
+        """Seconds since the last one; infinite if there was none."""
+        return time.monotonic() - self.last
+
+    @property
+    def rate(self) -> float:
+        """Messages a second over the last :data:`RATE_WINDOW` seconds."""
+        since = time.monotonic() - RATE_WINDOW
+        return sum(t > since for t in tuple(self._times)) / RATE_WINDOW
+
+
 class _Gate(message_filters.SimpleFilter):
     """Counts the messages of one input and passes on those that the synchronizer can handle."""
 
-    def __init__(self, topic: str, on_jump: Callable[[float], None]):
+    def __init__(self, topic: str, on_message: Callable[[], None],
+                 on_jump: Callable[[float], None]):
         super().__init__()
         self.topic = topic
         self.count = 0
         self.refused = 0
-        self.last_arrival = float('-inf')  # time.monotonic()
+        self.lost = 0
+        self.arrivals = Arrivals()
         self.stamps: deque[int] = deque(maxlen=20)
-        self._on_jump = on_jump
+        self._on_message, self._on_jump = on_message, on_jump
 
     def receive(self, message) -> None:
+        self._on_message()
         self.count += 1
-        self.last_arrival = time.monotonic()
+        self.arrivals.add()
         if message.header.stamp.sec < 0:
             # rclpy's Time raises on it, inside the synchronizer and with its lock held.
             self.refused += 1
@@ -106,39 +142,101 @@ class _Gate(message_filters.SimpleFilter):
 
 class PairInput:
     """
-    Subscribes to the three topics and keeps the newest synchronized pair.
+    Subscribes to the topics and keeps the newest synchronized pair, until :meth:`close`.
 
     ``condition`` guards :attr:`newest` and is notified with every new pair. ``on_pair(pair)``,
-    where given, is called with the condition held and must neither block nor raise.
+    where given, is called with the condition held and must neither block nor raise;
+    ``on_jump()`` is called, likewise, when stamps or the node's clock jumped.
     """
 
-    def __init__(self, node, values: dict, on_pair: Callable[[Pair], None] | None = None):
+    def __init__(self, node, values: dict, condition: threading.Condition,
+                 on_pair: Callable[[Pair], None] | None = None,
+                 on_jump: Callable[[], None] | None = None):
         """Subscribe on ``node`` as the parameter ``values`` say."""
-        self.condition = threading.Condition()
+        self.condition = condition
         self.newest: Pair | None = None
         self.pairs = 0
+        self.pair_arrivals = Arrivals()
+        self.info_changes = 0
+        self.clock_jumps = 0
+        self.mask_topic = ''
         self._node = node
-        self._on_pair = on_pair
+        self._on_pair, self._on_jump = on_pair, on_jump
         self._clock = CaptureClock()
+        self._calibration: tuple | None = None
+        self._mask: Image | None = None
+        self._restart_due = False
         self._slop = values['sync_slop'] if values['sync'] == 'approximate' else 0.0
-        group = MutuallyExclusiveCallbackGroup()
-        self._subscribers, self._gates = [], []
-        for kind, name in ((Image, 'color'), (Image, 'depth'), (CameraInfo, 'camera_info')):
-            gate = _Gate(node.resolve_topic_name(values[f'{name}_topic']), self._jumped)
-            subscriber = message_filters.Subscriber(
-                node, kind, values[f'{name}_topic'],
-                qos_profile=_qos(values[f'{name}_qos'], values['sync_queue_size']),
-                callback_group=group)
-            subscriber.registerCallback(gate.receive)
-            self._subscribers.append(subscriber)
-            self._gates.append(gate)
         self._queue_size = values['sync_queue_size']
+        self._subscribers: list[message_filters.Subscriber] = []
+        self._gates: list[_Gate] = []
+        group = MutuallyExclusiveCallbackGroup()
+        for name in ('color', 'depth', 'camera_info'):
+            self._subscribe(name, values, group)
+        self._mask_subscription = self._subscribe_mask(values, group)
         self._synchronize()
+        self._jump_handle = node.get_clock().create_jump_callback(
+            JumpThreshold(min_forward=Duration(seconds=_JUMP_FORWARD),
+                          min_backward=Duration(seconds=-_JUMP_BACK), on_clock_change=True),
+            post_callback=self._clock_jumped)
+
+    def _subscribe(self, name: str, values: dict, group) -> None:
+        kind, topic = _source(name, values)
+        gate = _Gate(self._node.resolve_topic_name(topic), self._restart_if_due, self._jumped)
+
+        def lost(info) -> None:
+            gate.lost += info.total_count_change
+
+        arguments = {'qos_profile': _qos(values[f'{name}_qos'], self._queue_size),
+                     'callback_group': group}
+        try:
+            subscriber = message_filters.Subscriber(
+                self._node, kind, topic,
+                event_callbacks=SubscriptionEventCallbacks(message_lost=lost), **arguments)
+        except UnsupportedEventTypeError:  # this middleware does not know what it lost
+            subscriber = message_filters.Subscriber(self._node, kind, topic, **arguments)
+        subscriber.registerCallback(gate.receive)
+        self._subscribers.append(subscriber)
+        self._gates.append(gate)
+
+    def _subscribe_mask(self, values: dict, group):
+        if not values['mask_topic']:
+            return None
+        self.mask_topic = self._node.resolve_topic_name(values['mask_topic'])
+        return self._node.create_subscription(Image, values['mask_topic'], self._store_mask,
+                                              _qos('sensor_data', 1), callback_group=group)
+
+    def close(self) -> None:
+        """Unsubscribe; what arrives from now on is ignored."""
+        self._jump_handle.unregister()
+        for gate in self._gates:
+            gate.callbacks.clear()
+        for subscriber in self._subscribers:
+            self._node.destroy_subscription(subscriber.sub)
+        if self._mask_subscription is not None:
+            self._node.destroy_subscription(self._mask_subscription)
+        with self.condition:
+            self.newest = None
 
     @property
     def counts(self) -> dict[str, int]:
         """Messages received so far, by topic."""
         return {gate.topic: gate.count for gate in self._gates}
+
+    @property
+    def arrivals(self) -> dict[str, Arrivals]:
+        """Rate and age of each topic."""
+        return {gate.topic: gate.arrivals for gate in self._gates}
+
+    @property
+    def drops(self) -> Counter[str]:
+        """Messages that came to nothing here, by cause."""
+        return Counter({
+            'negative stamp': sum(gate.refused for gate in self._gates),
+            'lost in the middleware': sum(gate.lost for gate in self._gates),
+            # Colour images that found no partner; those that still wait are not lost yet.
+            'no partner': max(0, self._gates[0].count - self._gates[0].refused - self.pairs
+                              - len(self._synchronizer.queues[0]))})
 
     def _synchronize(self) -> None:
         """Connect a new synchronizer, with empty queues, to the gates."""
@@ -150,19 +248,65 @@ class PairInput:
         else:
             synchronizer = message_filters.TimeSynchronizer(self._gates, self._queue_size)
         synchronizer.registerCallback(self._store)
+        self._synchronizer = synchronizer
 
-    def _store(self, color: Image, depth: Image, info: CameraInfo) -> None:
+    def _store(self, color, depth, info: CameraInfo) -> None:
         try:
+            self._watch_calibration(info)
             arrived = self._node.get_clock().now().nanoseconds
             with self.condition:
                 self.pairs += 1
+                self.pair_arrivals.add()
                 self.newest = Pair(color, depth, info, self.pairs, self._clock.taken(
-                    stamp_nanoseconds(color), arrived), arrived)
+                    stamp_nanoseconds(color), arrived), arrived, self._mask)
                 if self._on_pair is not None:
                     self._on_pair(self.newest)
                 self.condition.notify_all()
         except Exception as error:  # raising here would leave the synchronizer locked for good
             self._node.get_logger().error(f'pair lost: {error!r}', throttle_duration_sec=5.0)
+
+    def _store_mask(self, mask: Image) -> None:
+        self._mask = mask
+
+    def _watch_calibration(self, info: CameraInfo) -> None:
+        """Each pair is computed with its own calibration; that it changes is worth a line."""
+        calibration = (info.width, info.height, info.distortion_model, tuple(info.d),
+                       tuple(info.k), tuple(info.p), info.binning_x, info.binning_y,
+                       info.roi.x_offset, info.roi.y_offset, info.roi.width, info.roi.height)
+        # NaN differs from itself: compare what is printed.
+        if self._calibration is not None and repr(calibration) != repr(self._calibration):
+            self.info_changes += 1
+            self._node.get_logger().warning(
+                f'camera_info changed: {info.width}x{info.height}, K {[*info.k]}; if that was no '
+                'change of the resolution, check the calibration', throttle_duration_sec=10.0)
+            with self.condition:
+                if self._on_jump is not None:
+                    self._on_jump()
+        self._calibration = calibration
+
+    def _clock_jumped(self, jump) -> None:
+        """Forget what was measured with the clock before (set, or simulation time restarted)."""
+        self._node.get_logger().warning(
+            f'the clock jumped by {jump.delta.nanoseconds / 1e9:.1f} s or changed its source; '
+            'waiting messages are dropped', throttle_duration_sec=5.0)
+        # Not here: the thread of /clock must not take the synchronizer from under the inputs.
+        self._restart_due = True
+        self._forget()
+
+    def _restart_if_due(self) -> None:
+        if self._restart_due:
+            self._restart_due = False
+            self._synchronize()
+            for gate in self._gates:
+                gate.stamps.clear()
+
+    def _forget(self) -> None:
+        with self.condition:
+            self.clock_jumps += 1
+            self._clock.reset()
+            self._mask = None
+            if self._on_jump is not None:
+                self._on_jump()
 
     def _jumped(self, seconds: float) -> None:
         """
@@ -175,13 +319,11 @@ class PairInput:
             f'stamps went back by {seconds:.1f} s (recording restarted or clock set); '
             'waiting messages are dropped', throttle_duration_sec=5.0)
         self._synchronize()
-        with self.condition:
-            self._clock.reset()
+        self._forget()
 
     def silent_topics(self, seconds: float) -> list[str]:
         """Topics that brought nothing during the last ``seconds``."""
-        now = time.monotonic()
-        return [g.topic for g in self._gates if now - g.last_arrival > seconds]
+        return [g.topic for g in self._gates if g.arrivals.age > seconds]
 
     def diagnosis(self, seconds: float) -> str:
         """Say why there was no pair for ``seconds``, topic by topic, as one sentence."""
@@ -216,6 +358,17 @@ class PairInput:
                     subscriber.sub.qos_profile.reliability == ReliabilityPolicy.RELIABLE):
                 return 'its publisher is best effort, this node asks for reliable'
         return f'{len(offers)} publisher{"s" if len(offers) > 1 else ""}, but silent'
+
+
+def _source(name: str, values: dict) -> tuple[type, str]:
+    """Type and topic of an input; compressed ones are named as image_transport names them."""
+    topic = values[f'{name}_topic']
+    transport = values.get(f'{name}_transport', 'raw')
+    if name == 'camera_info':
+        return CameraInfo, topic
+    if transport == 'raw':
+        return Image, topic
+    return CompressedImage, f'{topic}/{transport}'
 
 
 def _qos(name: str, depth: int) -> QoSProfile:

@@ -1,18 +1,24 @@
 """
 The parameters of the node, in one table.
 
-The node declares its parameters from :data:`PARAMETERS`, the README's table is what
-``python -m grasp_stn_ros.ros.parameters`` prints, and a test compares the files in ``config/``
-with it. So there is one place to look up a name, a default or a range, and one to change it.
+The node declares its parameters from :data:`PARAMETERS`; the table in docs/node.md is what
+``python -m grasp_stn_ros.ros.parameters`` prints, ``config/grasp_node.yaml`` what it prints with
+``--yaml``, and a test compares. So there is one place to look up a name, a default or a range, and
+one to change it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import array
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+import json
 import math
+import sys
+import textwrap
 from typing import Any
 
+import numpy as np
 from rcl_interfaces.msg import (
     FloatingPointRange,
     IntegerRange,
@@ -23,8 +29,11 @@ from rcl_interfaces.msg import (
 
 from ..detection import MINIMUM_SCORE
 from ..grasp_pose import APPROACHES, Gripper
+from ..limits import Limits, box
+from ..stability import Stability
 
 _GRIPPER = Gripper()
+_STABILITY = Stability()
 
 
 @dataclass(frozen=True)
@@ -63,7 +72,10 @@ class Parameter:
         return ''
 
     def problem(self, value: Any) -> str | None:
-        """Say what is wrong with ``value``, or None; the type has been checked by rclpy."""
+        """Say what is wrong with ``value``, or None."""
+        if not self._has_type(value):
+            return (f'{self.name} is {value!r} ({type(value).__name__}), expected '
+                    f'{self.type_name}, such as {json.dumps(self.default)}')
         if self.choices and value not in self.choices:
             return f'{self.name} is {value!r}, expected one of {", ".join(self.choices)}'
         elements = list(value) if isinstance(self.default, list) else [value]
@@ -78,8 +90,15 @@ class Parameter:
                 return f'{self.name} is {value}, expected {self.range_text or "a finite number"}'
         return None
 
+    def _has_type(self, value: Any) -> bool:
+        if not isinstance(self.default, list):
+            return type(value) is type(self.default)
+        # rclpy hands arrays over as array.array, and an empty one without its type.
+        return isinstance(value, (list, tuple, array.array)) and all(
+            type(element) is type(self.default[0]) for element in value)
+
     def descriptor(self) -> ParameterDescriptor:
-        """Return what ``ros2 param describe`` shows; rclpy enforces type and read-only."""
+        """Return what ``ros2 param describe`` shows; rclpy enforces ranges and read-only."""
         types = {'boolean': ParameterType.PARAMETER_BOOL,
                  'integer': ParameterType.PARAMETER_INTEGER,
                  'double': ParameterType.PARAMETER_DOUBLE,
@@ -88,7 +107,9 @@ class Parameter:
                  'integer array': ParameterType.PARAMETER_INTEGER_ARRAY}
         descriptor = ParameterDescriptor(
             name=self.name, type=types[self.type_name], description=self.description,
-            additional_constraints=self.range_text.replace('`', ''), read_only=not self.live)
+            additional_constraints=self.range_text.replace('`', ''), read_only=not self.live,
+            # rclpy's own check says "expected '3' got '4'"; ours has a name and a remedy.
+            dynamic_typing=True)
         if self.limits and self.type_name == 'double':
             descriptor.floating_point_range = [FloatingPointRange(
                 from_value=float(self.limits[0]), to_value=float(self.limits[1]), step=0.0)]
@@ -101,11 +122,17 @@ class Parameter:
 _QOS = ('sensor_data', 'reliable')
 
 PARAMETERS: tuple[Parameter, ...] = (
+    Parameter('autostart', True, 'Configure and activate at start; false = wait for a lifecycle '
+              'manager.'),
     # Inputs.
     Parameter('color_topic', 'color/image_raw', 'Colour image (rgb8, bgr8, rgba8, bgra8, mono8).'),
     Parameter('depth_topic', 'depth/image_rect_raw',
               'Depth image aligned to the colour image (16UC1 in mm or 32FC1 in m).'),
     Parameter('camera_info_topic', 'color/camera_info', 'Calibration of the colour camera.'),
+    Parameter('color_transport', 'raw', 'compressed = JPEG or PNG from image_transport, on '
+              '`color_topic`/compressed.', choices=('raw', 'compressed')),
+    Parameter('depth_transport', 'raw', 'compressedDepth = PNG from image_transport, on '
+              '`depth_topic`/compressedDepth.', choices=('raw', 'compressedDepth')),
     Parameter('color_qos', 'sensor_data',
               'Reliability asked of the colour image; sensor_data (best effort) also accepts '
               'reliable publishers.', choices=_QOS),
@@ -120,11 +147,23 @@ PARAMETERS: tuple[Parameter, ...] = (
               limits=(1, 1000)),
     Parameter('intrinsics', 'K', 'Matrix of camera_info to use: K where the images are raw, P '
               'where they are rectified.', choices=('K', 'P')),
-    Parameter('frame_id', '', 'Frame of everything published; empty = the frame of the colour '
-              'image.'),
+    Parameter('frame_mismatch', 'refuse', 'What to do with a pair whose depth and colour name '
+              'different frames.', choices=('refuse', 'warn'), live=True),
     Parameter('maximum_frame_age', 0.0, 'Refuse pairs whose stamp is older than this when they '
               'arrive, seconds; 0 = accept any age (bags without /clock).', limits=(0.0, 3600.0),
               live=True),
+    # Frames.
+    Parameter('frame_id', '', 'Name of the optical frame of the colour camera, for drivers that '
+              'leave it empty or wrong; empty = as in the image.'),
+    Parameter('target_frame', '', 'Frame of the published grasps, by tf2 at the stamp of the '
+              'image; empty = the frame of the colour image.'),
+    Parameter('transform_timeout', 0.2, 'Longest wait for the transform to target_frame, '
+              'seconds.', limits=(0.0, 10.0), live=True),
+    Parameter('camera_pose', [0.0] * 7, 'Fixed pose of the colour camera in target_frame, x y z '
+              'in metres and quaternion x y z w, in place of tf2; zeros = tf2.',
+              limits=(-1000.0, 1000.0), length=7, live=True),
+    Parameter('approach_offset', 0.1, 'Distance of the pre-grasp from the grasp, back along the '
+              'approach, metres.', limits=(0.0, 1.0), live=True),
     # Model.
     Parameter('model', 'default', 'Weights: `default` (in models/) or the path of a '
               '.safetensors file.'),
@@ -144,22 +183,59 @@ PARAMETERS: tuple[Parameter, ...] = (
               limits=(0.01, 600.0), live=True),
     Parameter('region', [0, 0, 0, 0], 'Region of interest x, y, width, height in pixels; zeros = '
               'the largest centred square.', limits=(0, 65535), length=4, live=True),
+    Parameter('maximum_alternatives', 16, 'Largest number of grasps in ~/grasps and of '
+              'alternatives in an answer, in descending order of score.', limits=(0, 256),
+              live=True),
+    # What the cell allows. Candidates beyond are marked with the reason and never the best.
+    Parameter('workspace.minimum', [0.0] * 3, 'Lower corner x y z of the box for finger tips, '
+              'metres in target_frame; both corners zero = no box.', limits=(-1000.0, 1000.0),
+              length=3, live=True),
+    Parameter('workspace.maximum', [0.0] * 3, 'Upper corner of the box.',
+              limits=(-1000.0, 1000.0), length=3, live=True),
+    Parameter('minimum_depth', 0.0, 'Least distance of the grasped surface along the optical '
+              'axis, metres; 0 = no limit.', limits=(0.0, 100.0), live=True),
+    Parameter('maximum_depth', 0.0, 'Largest one, metres; 0 = no limit.', limits=(0.0, 100.0),
+              live=True),
+    Parameter('support_margin', 0.0, 'Least distance of every corner of the finger tips from '
+              'the support plane (table), metres; 0 = not checked.', limits=(0.0, 0.5),
+              live=True),
+    Parameter('opening_preference', [0.0] * 3, 'Direction in target_frame: of the two ways to '
+              'turn a parallel jaw, the one whose opening direction (y) is nearer to it is '
+              'taken; zeros = either.', limits=(-1e6, 1e6), length=3, live=True),
+    Parameter('mask_topic', '', 'Image (mono8, 8UC1, same size as colour) that is non-zero '
+              'where grasps are allowed; empty = everywhere.'),
+    Parameter('maximum_mask_age', 1.0, 'Refuse masks whose stamp is further from the pair than '
+              'this, seconds; 0 = any.', limits=(0.0, 3600.0), live=True),
+    # Stability of the choice over frames (continuous mode).
+    Parameter('stability.enabled', False, 'Keep the chosen grasp until another one is clearly '
+              'better, in place of the best of each frame.', live=True),
+    Parameter('stability.distance', _STABILITY.distance, 'Grasps of two frames this near to '
+              'each other are the same, metres.', limits=(0.0, 1.0), live=True),
+    Parameter('stability.angle', _STABILITY.angle, 'The same for the opening direction, '
+              'radians.', limits=(0.0, 1.5708), live=True),
+    Parameter('stability.margin', _STABILITY.margin, 'Change the choice for an average score '
+              'that is higher by this.', limits=(0.0, 1.0), live=True),
+    Parameter('stability.patience', _STABILITY.patience, 'Frames that a grasp which is '
+              'missing is remembered for.', limits=(0, 100), live=True),
     # From the rectangle to the grasp.
     Parameter('approach', 'support_plane', 'Approach direction: against the normal of the '
               'support plane, along the optical axis, against the local surface normal, or '
-              'approach_direction.', choices=APPROACHES),
+              'approach_direction.', choices=APPROACHES, live=True),
     Parameter('approach_direction', [0.0, 0.0, 1.0], 'Approach for `direction`, in the optical '
-              'frame (x right, y down, z forward).', limits=(-1e6, 1e6), length=3),
+              'frame (x right, y down, z forward).', limits=(-1e6, 1e6), length=3,
+              live=True),
     Parameter('gripper.maximum_opening', _GRIPPER.maximum_opening,
-              'Largest distance between the jaws, metres.', limits=(0.001, 0.999)),
+              'Largest distance between the jaws, metres.', limits=(0.001, 0.999), live=True),
     Parameter('gripper.jaw_size', _GRIPPER.jaw_size, 'Height of the jaw plates across the '
-              'opening, metres.', limits=(0.001, 0.999)),
+              'opening, metres.', limits=(0.001, 0.999), live=True),
     Parameter('gripper.finger_depth', _GRIPPER.finger_depth, 'How far the finger tips reach '
-              'below the surface, metres.', limits=(0.001, 0.999)),
+              'below the surface, metres.', limits=(0.001, 0.999), live=True),
     Parameter('gripper.finger_thickness', _GRIPPER.finger_thickness, 'Thickness of one jaw along '
-              'the opening, metres.', limits=(0.001, 0.999)),
+              'the opening, metres.', limits=(0.001, 0.999), live=True),
     Parameter('gripper.support_clearance', _GRIPPER.support_clearance, 'Distance kept between '
-              'the tips and the support, metres.', limits=(0.0, 0.999)),
+              'the tips and the support, metres.', limits=(0.0, 0.999), live=True),
+    Parameter('gripper.tcp_offset', 0.0, "From the gripper's mounting face to the point between "
+              'the finger tips, along the approach, metres.', limits=(0.0, 1.0), live=True),
     # Display.
     Parameter('marker_lifetime', 0.0, 'Lifetime of the markers, seconds; 0 = two periods of the '
               'detections, and until the next detection in on_demand mode.',
@@ -167,6 +243,26 @@ PARAMETERS: tuple[Parameter, ...] = (
 )
 
 BY_NAME = {p.name: p for p in PARAMETERS}
+
+
+def _contradiction(values: Mapping[str, Any]) -> str | None:
+    """Say what is wrong with ``values`` (all of them) together, or None."""
+    try:
+        box(values['workspace.minimum'], values['workspace.maximum'])
+    except ValueError as error:
+        return f'workspace.minimum, workspace.maximum: {error}'
+    low, high = values['minimum_depth'], values['maximum_depth']
+    if 0 < high <= low:
+        return f'minimum_depth is {low} m, expected less than maximum_depth = {high} m'
+    length = math.hypot(*values['camera_pose'][3:])
+    if any(values['camera_pose']) and abs(length - 1) > 0.01:
+        return (f'camera_pose has a quaternion of length {length:.3f}, expected 1 (x y z, then '
+                'quaternion x y z w)')
+    if any(values['camera_pose']) and not values['target_frame']:
+        return 'camera_pose is set, but target_frame, in which it is the pose, is empty'
+    if values['approach'] == 'direction' and not any(values['approach_direction']):
+        return 'approach is direction, but approach_direction is zero'
+    return None
 
 
 def declare(node) -> None:
@@ -181,6 +277,7 @@ def declare(node) -> None:
         except Exception as error:  # rclpy has half a dozen types for one situation
             raise ValueError(f'parameter {parameter.name}: {error}') from error
     problem = first_problem((p.name, node.get_parameter(p.name).value) for p in PARAMETERS)
+    problem = problem or _contradiction(values(node))
     if problem:
         raise ValueError(problem)
 
@@ -193,10 +290,15 @@ def first_problem(values: Iterable[tuple[str, Any]]) -> str | None:
     return None
 
 
-def validate(parameters) -> SetParametersResult:
-    """On-set callback: refuse a change that the table does not allow, with a sentence."""
-    problem = first_problem((p.name, p.value) for p in parameters)
-    return SetParametersResult(successful=problem is None, reason=problem or '')
+def validator(node):
+    """Return the on-set callback: it refuses what the table does not allow, with a sentence."""
+    def validate(parameters) -> SetParametersResult:
+        problem = first_problem((p.name, p.value) for p in parameters)
+        if problem is None:
+            problem = _contradiction({**values(node), **{p.name: p.value for p in parameters}})
+        return SetParametersResult(successful=problem is None, reason=problem or '')
+
+    return validate
 
 
 def values(node) -> dict[str, Any]:
@@ -206,8 +308,29 @@ def values(node) -> dict[str, Any]:
             for name, value in current.items()}
 
 
+def gripper_from(values: Mapping[str, Any]) -> Gripper:
+    """Return the gripper that the parameters describe."""
+    return Gripper(**{name: values[f'gripper.{name}'] for name in Gripper.__dataclass_fields__})
+
+
+def limits_from(values: Mapping[str, Any]) -> Limits:
+    """Return what the parameters allow."""
+    preference = np.asarray(values['opening_preference'], float)
+    return Limits(gripper=gripper_from(values), minimum_depth=values['minimum_depth'],
+                  maximum_depth=values['maximum_depth'],
+                  support_margin=values['support_margin'],
+                  workspace=box(values['workspace.minimum'], values['workspace.maximum']),
+                  opening_preference=preference if preference.any() else None)
+
+
+def stability_from(values: Mapping[str, Any]) -> Stability:
+    """Return the settings of the tracker."""
+    return Stability(distance=values['stability.distance'], angle=values['stability.angle'],
+                     margin=values['stability.margin'], patience=values['stability.patience'])
+
+
 def markdown_table() -> str:
-    """Return the README's table of parameters."""
+    """Return the table of parameters in docs/node.md."""
     lines = ['| Parameter | Type | Default | Range | Live | Meaning |',
              '|---|---|---|---|---|---|']
     for p in PARAMETERS:
@@ -217,5 +340,25 @@ def markdown_table() -> str:
     return '\n'.join(lines)
 
 
+def yaml_file() -> str:
+    """Return config/grasp_node.yaml: every parameter with its default, commented."""
+    lines = ['# Every parameter of grasp_node with its default. Written by',
+             '# `python -m grasp_stn_ros.ros.parameters --yaml`; a test compares.',
+             '/**:', '  ros__parameters:']
+    group = ''
+    for p in PARAMETERS:
+        prefix, _, name = p.name.rpartition('.')
+        if prefix and prefix != group:
+            lines.append(f'    {prefix}:')
+        group = prefix
+        indent = ' ' * (6 if prefix else 4)
+        about = f'{p.description} {f"[{p.range_text}] " if p.range_text else ""}' + (
+            '(live)' if p.live else '(read-only)')
+        lines += textwrap.wrap(about.replace('`', ''), 94, initial_indent=f'{indent}# ',
+                               subsequent_indent=f'{indent}# ')
+        lines.append(f'{indent}{name}: {json.dumps(p.default)}')
+    return '\n'.join(lines)
+
+
 if __name__ == '__main__':
-    print(markdown_table())
+    print(yaml_file() if '--yaml' in sys.argv[1:] else markdown_table())

@@ -10,13 +10,13 @@ from __future__ import annotations
 from concurrent.futures import Future, InvalidStateError
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass, field
+import threading
 import time
 import traceback
 from typing import Any
 
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.qos import QoSProfile
-from std_msgs.msg import Header
 
 from grasp_stn_interfaces.srv import DetectGrasp
 
@@ -24,6 +24,7 @@ from ..detection import Detection
 from ..reasons import GraspError, Reason
 from . import conversions
 from .inputs import Pair, PairInput
+from .outputs import Result
 
 # Requests that may wait at the same time; each occupies a thread of the executor.
 MAXIMUM_REQUESTS = 16
@@ -34,7 +35,7 @@ Region = tuple[int, int, int, int]
 
 @dataclass(eq=False)
 class Ticket:
-    """One request on its way; :attr:`answer` gets (detection, header) or a GraspError."""
+    """One request on its way; :attr:`answer` gets a result or a GraspError."""
 
     region: Region | None
     minimum_score: float
@@ -46,7 +47,7 @@ class Ticket:
     started: bool = False
     answer: Future = field(default_factory=Future)
 
-    def resolve(self, outcome: tuple[Detection, Header] | GraspError) -> None:
+    def resolve(self, outcome: Result | GraspError) -> None:
         """Give the answer, unless it has been given."""
         try:
             if isinstance(outcome, GraspError):
@@ -59,31 +60,42 @@ class Ticket:
 
 class Requests:
     """
-    Serves ~/detect_grasp; the condition of the input guards :attr:`tickets` and ``values``.
+    Serves ~/detect_grasp; the condition guards :attr:`tickets` and ``values``.
 
     ``values`` are the node's parameters; the node replaces them when one changes.
     """
 
-    def __init__(self, node, pairs: PairInput, values: dict[str, Any]):
-        """Remember the input; :meth:`open` creates the service."""
+    def __init__(self, node, condition: threading.Condition, values: dict[str, Any]):
+        """Wait for :meth:`open`."""
         self.tickets: list[Ticket] = []
         self.values = values
         self._node = node
-        self._input = pairs
-        self._closed = False
+        self._condition = condition
+        self._input: PairInput | None = None
+        self._service: Any = None
 
-    def open(self) -> None:
-        """Create the service."""
+    def open(self, pairs: PairInput) -> None:
+        """Serve from ``pairs``; the first time, create the service."""
+        with self._condition:
+            self._input = pairs
+        if self._service is not None:
+            return
         # The default queue of 10 loses what a burst of calls brings beyond that, in silence.
-        self._node.create_service(DetectGrasp, '~/detect_grasp', self._serve,
-                                  qos_profile=QoSProfile(depth=100),
-                                  callback_group=ReentrantCallbackGroup())
+        self._service = self._node.create_service(
+            DetectGrasp, '~/detect_grasp', self._serve, qos_profile=QoSProfile(depth=100),
+            callback_group=ReentrantCallbackGroup())
 
-    def close(self) -> None:
-        """Answer whoever waits, and accept no more (the condition is held)."""
-        self._closed = True
+    def close(self, why: str) -> None:
+        """Answer whoever waits and, until opened again, whoever comes (the condition is held)."""
+        self._input = None
         for ticket in self.tickets:
-            ticket.resolve(GraspError(Reason.TIMEOUT, 'the node is shutting down'))
+            ticket.resolve(GraspError(Reason.NOT_ACTIVE, why))
+
+    def clock_jumped(self) -> None:
+        """Count from now, by the clock as it is now, what came before (the condition is held)."""
+        now = self._node.get_clock().now().nanoseconds
+        for ticket in self.tickets:
+            ticket.after = now
 
     @property
     def waiting(self) -> bool:
@@ -118,15 +130,13 @@ class Requests:
         began = time.monotonic()
         try:
             ticket = self._accept(request)
-            detection, header = ticket.answer.result(
-                max(ticket.deadline - time.monotonic(), 0.0))
-            response.reason, response.message = int(detection.reason), sentence(detection)
-            if detection.best is not None:
+            result = ticket.answer.result(max(ticket.deadline - time.monotonic(), 0.0))
+            response.reason = int(result.detection.reason)
+            response.message = sentence(result.detection)
+            if result.grasps:
                 response.success = True
-                response.grasp = conversions.grasp_message(detection.best, header)
-                response.alternatives = conversions.grasp_messages(
-                    (c for c in detection.alternatives if c.score >= ticket.minimum_score),
-                    header)
+                response.grasp, *others = result.grasps
+                response.alternatives = [g for g in others if g.score >= ticket.minimum_score]
         except GraspError as error:
             response.reason, response.message = int(error.reason), str(error)
         except FutureTimeoutError:
@@ -138,7 +148,7 @@ class Requests:
             response.message = str(GraspError(Reason.INTERNAL_ERROR, repr(error)))
         finally:
             if ticket is not None:
-                with self._input.condition:
+                with self._condition:
                     self.tickets.remove(ticket)
         if not response.success:
             self._node.get_logger().warning(f'request answered {response.message}',
@@ -155,9 +165,9 @@ class Requests:
             raise GraspError(Reason.INVALID_REQUEST,
                              f'minimum_score {request.minimum_score}, expected 0 to 1')
         region = conversions.region_from_message(request.region)
-        with self._input.condition:
-            if self._closed:
-                raise GraspError(Reason.TIMEOUT, 'the node is shutting down')
+        with self._condition:
+            if self._input is None:
+                raise GraspError(Reason.NOT_ACTIVE)
             if len(self.tickets) >= MAXIMUM_REQUESTS:
                 raise GraspError(Reason.INVALID_REQUEST,
                                  f'{MAXIMUM_REQUESTS} requests are waiting already')
@@ -179,9 +189,12 @@ class Requests:
         if ticket.too_early:
             return GraspError(Reason.TIMEOUT, f'{ticket.too_early} pairs arrived, all taken '
                                               'before the request; raise the timeout')
-        if self._input.pairs > ticket.pairs_before:
+        pairs = self._input
+        if pairs is None:
+            return GraspError(Reason.NOT_ACTIVE)
+        if pairs.pairs > ticket.pairs_before:
             return GraspError(Reason.TIMEOUT, 'a pair arrived, but the detector was busy')
-        return GraspError(Reason.TIMEOUT, self._input.diagnosis(waited))
+        return GraspError(Reason.TIMEOUT, pairs.diagnosis(waited))
 
 
 def is_stale(pair: Pair, values: dict[str, Any]) -> bool:

@@ -66,12 +66,25 @@ class Spinner:
         finally:
             self._on_end()
 
-    def stop(self) -> None:
-        """End the loop, wait for running callbacks, and shut the executor down."""
+    def stop(self, timeout: float | None = None) -> bool:
+        """
+        End the loop, wait for running callbacks, and shut the executor down.
+
+        With a ``timeout`` in seconds, return False when callbacks still run by then; nothing is
+        shut down in that case.
+        """
         self._stop.set()
+        waiting = threading.Thread(target=self._drain, daemon=True)
+        waiting.start()
+        waiting.join(timeout)
+        if waiting.is_alive():
+            return False
+        self._executor.shutdown()
+        return True
+
+    def _drain(self) -> None:
         self._thread.join()
         # A multi-threaded executor destroys its handles before its threads have returned.
         pool = getattr(self._executor, '_executor', None)
         if pool is not None:
             pool.shutdown(wait=True)
-        self._executor.shutdown()

@@ -1,0 +1,75 @@
+"""
+``sensor_msgs/CompressedImage`` as image_transport's plugins publish it -> numpy.
+
+``compressed`` is a JPEG or PNG file of the colour image. ``compressedDepth`` is a PNG file of 16
+bit behind a header of 12 bytes: an int32 and two float32 (a, b), with which 32FC1 images are
+quantized, depth = a / (value - b); for 16UC1 they are not used and the values are millimetres. Bad
+input raises :class:`GraspError`, nothing else.
+"""
+
+from __future__ import annotations
+
+import struct
+
+import cv2
+import numpy as np
+from sensor_msgs.msg import CompressedImage
+
+from ..reasons import GraspError, Reason
+from ..rgbd import clean_depth, depth_from_millimetres
+
+_DEPTH_HEADER = struct.Struct('<iff')
+_PNG = b'\x89PNG\r\n\x1a\n'
+# Larger than any camera that we know; a file of a few bytes can claim gigabytes.
+_MAXIMUM_PIXELS = 64_000_000
+
+
+def rgb_from_compressed(message: CompressedImage) -> np.ndarray:
+    """JPEG or PNG -> (H, W, 3) uint8 RGB."""
+    data = np.frombuffer(message.data, np.uint8)
+    _check_size(bytes(data[:32]), Reason.INVALID_IMAGE)
+    return cv2.cvtColor(_decoded(data, cv2.IMREAD_COLOR, message.format, Reason.INVALID_IMAGE),
+                        cv2.COLOR_BGR2RGB)
+
+
+def depth_from_compressed(message: CompressedImage) -> np.ndarray:
+    """Image of ``compressedDepth`` with PNG inside -> (H, W) float32 metres, NaN for holes."""
+    data = np.frombuffer(message.data, np.uint8)
+    kind = message.format.split(';')[0].strip()
+    file = bytes(data[_DEPTH_HEADER.size:_DEPTH_HEADER.size + 32])
+    if kind not in ('16UC1', '32FC1') or 'compressedDepth' not in message.format:
+        raise GraspError(Reason.INVALID_DEPTH, f'format {message.format!r}, expected 16UC1 or '
+                         '32FC1; compressedDepth png')
+    if not file.startswith(_PNG):
+        raise GraspError(Reason.INVALID_DEPTH, f'format {message.format!r} holds no PNG; set the '
+                         "publisher's parameter compressedDepth.format to png")
+    _check_size(file, Reason.INVALID_DEPTH)
+    raw = _decoded(data[_DEPTH_HEADER.size:], cv2.IMREAD_UNCHANGED, message.format,
+                   Reason.INVALID_DEPTH)
+    if raw.dtype != np.uint16 or raw.ndim != 2:
+        raise GraspError(Reason.INVALID_DEPTH, f'the PNG has {raw.dtype} and shape {raw.shape}, '
+                                               'expected 16 bit and one channel')
+    if kind == '16UC1':
+        return depth_from_millimetres(raw)
+    _, a, b = _DEPTH_HEADER.unpack_from(data)
+    with np.errstate(divide='ignore', invalid='ignore', over='ignore'):
+        metres = np.float32(a) / (raw.astype(np.float32) - np.float32(b))
+    return clean_depth(np.where(raw == 0, np.float32(np.nan), metres))
+
+
+def _check_size(start: bytes, reason: Reason) -> None:
+    """Refuse a PNG that says it is huge before memory is taken for it."""
+    if start.startswith(_PNG) and len(start) >= 24:
+        width, height = struct.unpack('>II', start[16:24])
+        if width * height > _MAXIMUM_PIXELS:
+            raise GraspError(reason, f'the PNG claims {width}x{height} pixels')
+
+
+def _decoded(data: np.ndarray, mode: int, label: str, reason: Reason) -> np.ndarray:
+    try:
+        image = cv2.imdecode(data, mode) if data.size else None
+    except cv2.error as error:
+        raise GraspError(reason, f'format {label!r}: {error.err}') from None
+    if image is None:
+        raise GraspError(reason, f'{data.size} bytes of format {label!r} cannot be decoded')
+    return image

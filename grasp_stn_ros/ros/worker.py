@@ -1,0 +1,258 @@
+"""
+The inference thread: takes the newest pair, decodes, detects, judges and hands the result on.
+
+It alone calls the detector. Parameters are read once a pair, so a change takes effect with the
+next one and never in the middle.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+import threading
+import time
+import traceback
+from typing import Any
+
+import numpy as np
+from std_msgs.msg import Header
+
+from .. import limits
+from ..detection import Detection
+from ..reasons import GraspError, Reason
+from ..rgbd import RgbdFrame
+from ..stability import Tracker
+from . import conversions, parameters
+from .diagnostics import Diagnostics
+from .inputs import Pair, PairInput, stamp_nanoseconds
+from .outputs import Outputs, Result, result_from
+from .requests import Region, Requests, Ticket, is_stale, sentence
+from .transforms import Transforms
+
+# Longest wait for a running detection to end, seconds.
+_PATIENCE = 10.0
+
+
+class Worker:
+    """Runs from :meth:`start` to :meth:`stop`, while the node is active."""
+
+    def __init__(self, node, detector: Any, outputs: Outputs, requests: Requests,
+                 diagnostics: Diagnostics, transforms: Transforms | None,
+                 condition: threading.Condition, values: dict[str, Any]):
+        """Take part in ``condition``, which guards the newest pair, requests and ``values``."""
+        self._node, self._detector, self._outputs = node, detector, outputs
+        self._requests, self._diagnostics = requests, diagnostics
+        self._transforms, self._condition = transforms, condition
+        self.values = values
+        self.drops: Counter[str] = Counter()
+        self._input: PairInput | None = None
+        self._stopping = False
+        self._seen = 0               # number of the newest pair that was looked at
+        self._next_detection = 0.0   # time.monotonic(); limits the rate
+        self._tracker = Tracker()
+        self._forget = False
+        self._thread = threading.Thread(target=self._run, name='inference', daemon=True)
+
+    def start(self, pairs: PairInput) -> None:
+        """Work on ``pairs``."""
+        self._input = pairs
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Wait for the thread to end; raises RuntimeError if a detection hangs."""
+        with self._condition:
+            self._stopping = True
+            self._condition.notify_all()
+        if self._thread.ident is not None:
+            self._thread.join(_PATIENCE)
+            if self._thread.is_alive():
+                raise RuntimeError(f'the detector has not returned within {_PATIENCE:.0f} s')
+
+    # With the condition held.
+
+    def changed(self, values: dict[str, Any]) -> None:
+        """Use ``values`` from the next pair on."""
+        self.values = values
+        self._next_detection = 0.0
+
+    def forget(self) -> None:
+        """Start tracking afresh: the scene, the camera or the clock is another one."""
+        self._forget = True
+
+    def count_dropped(self, pair: Pair) -> None:
+        """A new pair replaces one that nobody has looked at."""
+        if self.values['mode'] == 'continuous' and pair.number - self._seen > 1:
+            self.drops['busy'] += 1
+
+    def _has_work(self, pairs: PairInput) -> bool:
+        """Whether the newest pair is new and anybody wants it."""
+        if pairs.newest is None or pairs.newest.number == self._seen:
+            return False
+        if self._requests.waiting:
+            return True
+        return self.values['mode'] == 'continuous' and self._rate_allows()
+
+    def _rate_allows(self) -> bool:
+        return time.monotonic() >= self._next_detection
+
+    # Inference thread.
+
+    def _run(self) -> None:
+        pairs = self._input
+        assert pairs is not None
+        while True:
+            with self._condition:
+                while not self._stopping and not self._has_work(pairs):
+                    pause = self._next_detection - time.monotonic()
+                    self._condition.wait(pause if pause > 0 else None)
+                if self._stopping or pairs.newest is None:
+                    return
+                pair, self._seen = pairs.newest, pairs.newest.number
+                tickets = self._requests.ready_for(pair)
+                own = self.values['mode'] == 'continuous' and self._rate_allows()
+                values = self.values
+                if self._forget:
+                    self._forget = False
+                    self._tracker.reset()
+            try:
+                self._process(pair, tickets, own, values)
+            except Exception as error:
+                if self._stopping or not self._node.context.ok():
+                    return
+                self._node.get_logger().error(f'detection failed: {traceback.format_exc()}',
+                                              throttle_duration_sec=5.0)
+                for ticket in tickets:
+                    ticket.resolve(GraspError(Reason.INTERNAL_ERROR, repr(error)))
+
+    def _process(self, pair: Pair, tickets: list[Ticket], own: bool,
+                 values: dict[str, Any]) -> None:
+        """Detect in ``pair`` for the requests and, if ``own``, for the topics; publish."""
+        groups: dict[tuple[Region | None, float], list[Ticket]] = {}
+        if own:
+            groups[self._requests.own_region, values['minimum_score']] = []
+            period = 1 / values['maximum_rate'] if values['maximum_rate'] else 0.0
+            self._next_detection = time.monotonic() + period
+        for ticket in tickets:
+            groups.setdefault((ticket.region, ticket.minimum_score), []).append(ticket)
+        if not groups:
+            return
+        stamp = pair.color.header
+        header = Header(stamp=stamp.stamp, frame_id=values['frame_id'] or stamp.frame_id)
+        began = time.perf_counter()
+        frame, mask, problem = self._decode(pair, values)
+        transform, lost = self._locate(header, values) if problem is None else (None, problem)
+        decoding = (time.perf_counter() - began) * 1e3
+        for number, ((region, minimum_score), members) in enumerate(groups.items()):
+            detection = problem
+            if frame is not None and problem is None:
+                detection = self._detect(frame, region, minimum_score, values)
+                detection = self._judge(detection, frame, minimum_score, transform, mask, lost,
+                                        values, track=own and number == 0)
+            assert detection is not None
+            detection = replace(detection, milliseconds={'decoding': decoding,
+                                                         **detection.milliseconds})
+            target = Header(stamp=header.stamp,
+                            frame_id=values['target_frame'] or header.frame_id)
+            result = result_from(detection, target, transform, values)
+            for ticket in members:
+                ticket.resolve(result)
+            self._publish(result, frame, header, values)
+            self._diagnostics.detected(detection, pair.age)
+
+    def _decode(self, pair: Pair, values: dict[str, Any]
+                ) -> tuple[RgbdFrame | None, np.ndarray | None, Detection | None]:
+        """Return frame and mask of the pair, or else a detection that says why it is none."""
+        try:
+            if is_stale(pair, values):
+                self.drops['stale'] += 1
+                raise GraspError(Reason.STALE_FRAME, f'age {pair.age:.2f} s')
+            self._check_frames(pair, values)
+            frame = conversions.frame_from_messages(pair.color, pair.depth, pair.info,
+                                                    values['intrinsics'])
+            if frame.depth is not None and not np.isfinite(frame.depth).any():
+                raise GraspError(Reason.NO_DEPTH, 'not one pixel of the depth image is valid')
+            mask = self._mask(pair, frame, values)
+        except GraspError as error:
+            return None, None, _failure(error)
+        if values['intrinsics'] == 'K' and conversions.is_distorted(pair.info):
+            self._node.get_logger().warning(
+                'camera_info has lens distortion, which is not corrected: grasps are off towards '
+                'the image border; rectify the images and set intrinsics to P', once=True)
+        return frame, mask, None
+
+    def _check_frames(self, pair: Pair, values: dict[str, Any]) -> None:
+        """Depth in another frame than colour is most often depth that is not aligned."""
+        depth, color = pair.depth.header.frame_id, pair.color.header.frame_id
+        if depth == color:
+            return
+        if values['frame_mismatch'] == 'refuse':
+            raise GraspError(Reason.FRAME_MISMATCH, f'depth is in frame {depth!r}, colour in '
+                                                    f'{color!r}')
+        self._node.get_logger().warning(
+            f'depth is in frame {depth!r}, colour in {color!r}: is this the depth that is aligned '
+            'to colour?', throttle_duration_sec=30.0)
+
+    def _mask(self, pair: Pair, frame: RgbdFrame, values: dict[str, Any]) -> np.ndarray | None:
+        """Return the mask of the pair; without the one that was asked for there is no grasp."""
+        if not values['mask_topic']:
+            return None
+        if pair.mask is None:
+            raise GraspError(Reason.MASKED, f'no mask has come on {values["mask_topic"]}')
+        apart = abs(stamp_nanoseconds(pair.mask) - stamp_nanoseconds(pair.color)) / 1e9
+        if 0 < values['maximum_mask_age'] < apart:
+            raise GraspError(Reason.MASKED, f'the newest mask is {apart:.2f} s away from the '
+                             f'image, maximum_mask_age is {values["maximum_mask_age"]} s')
+        mask = conversions.mask_from_message(pair.mask)
+        if mask.shape != frame.rgb.shape[:2]:
+            raise GraspError(Reason.SIZE_MISMATCH, f'mask {mask.shape[1]}x{mask.shape[0]}, '
+                                                   f'colour {frame.size[0]}x{frame.size[1]}')
+        return mask
+
+    def _locate(self, header: Header, values: dict[str, Any]
+                ) -> tuple[np.ndarray | None, Detection | None]:
+        """Return the transform into the target frame, or why there is none."""
+        if self._transforms is None:
+            return None, None
+        try:
+            return self._transforms.look_up(header, values), None
+        except GraspError as error:
+            return None, _failure(error)
+
+    def _detect(self, frame: RgbdFrame, region: Region | None, score: float,
+                values: dict[str, Any]) -> Detection:
+        # Live parameters that the detector keeps.
+        self._detector.gripper = parameters.gripper_from(values)
+        self._detector.approach = values['approach']
+        self._detector.approach_direction = tuple(values['approach_direction'])
+        try:
+            return self._detector.detect(frame, region=region, minimum_score=score)
+        except GraspError as error:
+            return _failure(error)
+        except Exception as error:
+            self._node.get_logger().error(f'detector failed: {traceback.format_exc()}',
+                                          throttle_duration_sec=5.0)
+            return _failure(GraspError(Reason.INTERNAL_ERROR, repr(error)))
+
+    def _judge(self, detection: Detection, frame: RgbdFrame, score: float,
+               transform: np.ndarray | None, mask: np.ndarray | None, lost: Detection | None,
+               values: dict[str, Any], track: bool) -> Detection:
+        """Apply the limits of the cell and, for the stream, the tracker."""
+        if lost is not None:  # candidates are worth looking at, but go nowhere
+            return replace(detection, best=None, reason=lost.reason, message=lost.message)
+        detection = limits.apply(detection, parameters.limits_from(values), frame, score,
+                                 transform, mask)
+        if track and values['stability.enabled']:
+            self._tracker.settings = parameters.stability_from(values)
+            detection = self._tracker.choose(detection, score, transform)
+        return detection
+
+    def _publish(self, result: Result, frame: RgbdFrame | None, header: Header,
+                 values: dict[str, Any]) -> None:
+        if not result.grasps:
+            self._node.get_logger().warning(f'no grasp: {sentence(result.detection)}',
+                                            throttle_duration_sec=5.0)
+        self._outputs.publish(result, frame, header, values)
+
+
+def _failure(error: GraspError) -> Detection:
+    return Detection((), None, error.reason, str(error))
