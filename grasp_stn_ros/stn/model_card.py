@@ -16,15 +16,20 @@ _FIGURES = {
     'strict_rgbd': 'strict rectangle metric, images with depth',
     'lift': "lift success of the detector's first grasp",
     'any_candidate': 'lift success of any of its candidates',
+    'of_liftable': 'lift success where any candidate or the baseline lifts',
     'baseline': 'lift success of the long-axis baseline on the same scenes',
+    'removed_per_attempt': 'clutter: objects removed per attempt',
+    'cleared': 'clutter: tables cleared',
 }
-_PROVENANCE = ('n', 'n_rgbd', 'seed', 'split', 'candidates', 'command', 'commit', 'date',
-               'machine')
+# Not shares, but errors of the score.
+_ERRORS = {'ece': 'expected calibration error of the score'}
+_PROVENANCE = ('modality', 'holes', 'turns', 'n', 'n_rgbd', 'seed', 'split', 'candidates',
+               'command', 'commit', 'date', 'machine')
 
 
 def summary(result: dict[str, Any]) -> dict[str, Any]:
     """Figures and provenance of a result file, without its rows; raises ValueError."""
-    figures = {k: result[k] for k in _FIGURES if k in result}
+    figures = {k: result[k] for k in (*_FIGURES, *_ERRORS) if result.get(k) is not None}
     if not figures or 'command' not in result:
         raise ValueError('not a result of `grasp_stn evaluate`: it has no figure or no command')
     return {**figures, **{k: result[k] for k in _PROVENANCE if k in result}}
@@ -55,8 +60,12 @@ def model_card(name: str, sidecar: dict[str, Any], picture: str = '') -> str:
         for key, text in _FIGURES.items():
             if key in metrics:
                 n = metrics['n_rgbd'] if key.endswith('rgbd') else metrics['n']
-                lines.append(f'| {text} | {metrics[key]:.1%} | {n} | {metrics["split"]} | '
-                             f'{"-" if metrics["seed"] is None else metrics["seed"]} |')
+                lines.append(f'| {text}{_condition(metrics)} | {metrics[key]:.1%} | {n} | '
+                             f'{metrics["split"]} | {_seed(metrics)} |')
+        for key, text in _ERRORS.items():
+            if key in metrics:
+                lines.append(f'| {text} | {metrics[key]:.3f} | {metrics["n"]} | '
+                             f'{metrics["split"]} | {_seed(metrics)} |')
     lines += ['', 'Each from a result file that the named command wrote:', '']
     for metrics in sidecar['metrics'].values():
         lines.append(f'- `{metrics["command"]}` at commit {metrics["commit"]} on '
@@ -64,10 +73,32 @@ def model_card(name: str, sidecar: dict[str, Any], picture: str = '') -> str:
     lines += [
         '', '## Use and limits', '',
         'For objects up to the opening of the gripper on a support that is roughly a plane, seen '
-        'from 0.6 to 1.1 m.',
-        'The score orders candidates; it is not calibrated as a probability. Other images than '
-        'those it was trained on can',
-        'be harder than the table says. Transparent and reflective objects, clutter and objects '
-        'that need a sideways approach',
-        'were not trained. It must not be the only safeguard of a robot near people.', '']
+        'from 0.5 to 1.2 m',
+        'by a camera that looks down at up to 35 degrees from straight.',
+        _score_note(config),
+        'Other images than those it was trained on can be harder than the table says. Transparent '
+        'and reflective objects',
+        'and objects that need a sideways approach were not trained. It must not be the only '
+        'safeguard of a robot near people.', '']
     return '\n'.join(lines)
+
+
+def _seed(metrics: dict[str, Any]) -> str:
+    return '-' if metrics.get('seed') is None else str(metrics['seed'])
+
+
+def _condition(metrics: dict[str, Any]) -> str:
+    """What the images lacked in a measurement, or was added to it."""
+    notes = {'rgb': 'RGB only', 'depth': 'depth only'}.get(metrics.get('modality', ''), '')
+    if metrics.get('holes'):
+        notes += f'{metrics["holes"]:.0%} more holes in the depth'
+    if metrics.get('turns', 1) > 1:
+        notes += f'ensemble of {metrics["turns"]} turned views'
+    return f' ({notes})' if notes else ''
+
+
+def _score_note(config: dict[str, Any]) -> str:
+    if tuple(config.get('calibration', (1.0, 0.0))) == (1.0, 0.0):
+        return 'The score orders candidates; it is not calibrated as a probability.'
+    return ('The score is calibrated: about the probability that the grasp lifts under the '
+            "simulator's strict physics; see the reliability diagram.")
