@@ -1,4 +1,4 @@
-"""The command line: ``grasp_stn simulate | train | evaluate | table | publish | detect``."""
+"""The command line: ``grasp_stn annotate | simulate | train | evaluate | table | ...``."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from . import __version__
+from .cli_annotate import annotate
 from .detection import MINIMUM_SCORE
 from .names import SIMULATED, SYSTEMS, TABLES, table_weights
 
@@ -45,6 +46,9 @@ class _Shard(click.ParamType):
 @click.version_option(__version__)
 def main() -> None:
     """Grasp detection with a multi-stage spatial transformer network."""
+
+
+main.add_command(annotate)
 
 
 @main.command()

@@ -20,7 +20,7 @@ import numpy as np
 ROOT = Path(__file__).resolve().parent.parent
 IMAGES = ROOT / 'docs' / 'images'
 # A scene of two objects that no training has seen.
-SCENE = {'seed': 2024, 'index': 3, 'objects': 2}
+_SEED, _INDEX, _OBJECTS = 2024, 3, 2
 _HEIGHT = 420
 
 
@@ -30,7 +30,7 @@ def stages() -> None:
     from grasp_stn_ros.preprocessing import View, preprocess
     from grasp_stn_ros.simulation.labels import open_scene
     from grasp_stn_ros.visualization import draw_stages, write_picture
-    scene = open_scene(**SCENE)
+    scene = open_scene(_SEED, _INDEX, _OBJECTS)
     frame = scene.frame
     scene.close()
     assert frame is not None
@@ -46,8 +46,7 @@ def stages() -> None:
 def _input_panels(channels: np.ndarray) -> np.ndarray:
     """Seven channels (7, S, S) -> colour, height and normals side by side, uint8 RGB."""
     colour = (channels[:3].transpose(1, 2, 0) * 0.5 + 0.5) * 255
-    height = cv2.normalize(np.clip(channels[3], -0.2, 2.0), None, 0, 255,
-                           cv2.NORM_MINMAX).astype(np.uint8)
+    height = (np.interp(channels[3], (-0.2, float(channels[3].max())), (0, 255))).astype(np.uint8)
     height_rgb = cv2.applyColorMap(height, cv2.COLORMAP_VIRIDIS)[..., ::-1]
     normals = (channels[4:7].transpose(1, 2, 0) * 0.5 + 0.5) * 255
     return np.ascontiguousarray(np.hstack([
@@ -192,7 +191,7 @@ def meshes() -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / 'bracket.stl'
         bracket().export(path)
-        mesh = trimesh.load(path, force='mesh')
+        mesh: Any = trimesh.load(path, force='mesh')
         parts = convex_parts(path, Path(folder) / 'cache')
     solids = [[np.asarray(mesh.triangles)], [p[ConvexHull(p).simplices] for p in parts]]
     figure = plt.figure(figsize=(9, 3.6))
@@ -222,7 +221,53 @@ def bracket() -> Any:
         for size, at in walls])
 
 
-PICTURES = {'stages': stages, 'gripper': gripper, 'meshes': meshes}
+def annotate() -> None:
+    """Draw two rectangles on the page of `grasp_stn annotate` in a real browser."""
+    from threading import Thread
+
+    from browser import Browser
+
+    from grasp_stn_ros.annotation.server import AnnotationServer
+    from grasp_stn_ros.annotation.store import CornellFolder, find_pictures
+    from grasp_stn_ros.data.simulated import encode_depth
+    from grasp_stn_ros.simulation.labels import open_scene
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for index in range(_INDEX, _INDEX + 3):
+            scene = open_scene(_SEED, index, _OBJECTS)
+            assert scene.frame is not None and scene.frame.depth is not None
+            cv2.imwrite(str(folder / f'table_{index}_rgb.png'), scene.frame.rgb[..., ::-1])
+            cv2.imwrite(str(folder / f'table_{index}_depth.png'), encode_depth(scene.frame.depth))
+            scene.close()
+        store = CornellFolder(folder / 'labelled', find_pictures(folder))
+        with AnnotationServer(store) as server, Browser((1100, 720)) as browser:
+            Thread(target=server.serve_forever, daemon=True).start()
+            browser.open(server.url)
+            browser.wait_for('picture.width')
+            for start, end, side in (((231, 139), (257, 149), (247, 138)),
+                                     ((277, 286), (309, 276), (296, 290))):
+                draw_rectangle(browser, start, end, side)
+            browser.key('s')
+            browser.wait_for("$('message').textContent === 'saved'")
+            browser.screenshot(IMAGES / 'annotate.png')
+            server.shutdown()
+
+
+def draw_rectangle(browser: Any, start: tuple[float, float], end: tuple[float, float],
+                   side: tuple[float, float]) -> None:
+    """Draw on the page as a user does; image pixels: from jaw to jaw, then the jaws' height."""
+    where = [browser.run('(() => { const b = canvas.getBoundingClientRect(); const p = onCanvas('
+                         f'{x}, {y}); return [b.left + p[0], b.top + p[1]]; }})()')
+             for x, y in (start, end, side)]
+    browser.mouse('mousePressed', *where[0], pressed=True)
+    browser.mouse('mouseMoved', *where[1], pressed=True)
+    browser.mouse('mouseReleased', *where[1])
+    browser.mouse('mouseMoved', *where[2])
+    browser.mouse('mousePressed', *where[2], pressed=True)
+    browser.mouse('mouseReleased', *where[2])
+
+
+PICTURES = {'stages': stages, 'gripper': gripper, 'meshes': meshes, 'annotate': annotate}
 
 
 def main() -> int:

@@ -165,8 +165,9 @@ def reason_table() -> str:
     """All reasons with their number and what to do, in Markdown."""
     from grasp_stn_ros.reasons import Reason
     lines = ['| Value | Name | Meaning |', '|---:|---|---|']
-    lines += [f'| {r.value} | [`{r.name}`](../troubleshooting.md#{r.name.lower()}) | {r.sentence} |'
-              if r else f'| {r.value} | `{r.name}` | {r.sentence} |' for r in Reason]
+    for r in Reason:
+        name = f'[`{r.name}`](../troubleshooting.md#{r.name.lower()})' if r else f'`{r.name}`'
+        lines.append(f'| {r.value} | {name} | {r.sentence} |')
     return '\n'.join(lines)
 
 

@@ -367,8 +367,8 @@ def generate_dataset(out: str | Path, images: int, seed: int, shard: tuple[int, 
     learns; a test set wants more, because a good grasp where no candidate was tried counts as
     wrong.
 
-    Scenes that are there already are kept. Returns how many images were made. Raises ValueError where
-    the folder holds a data set with other settings.
+    Scenes that are there already are kept. Returns how many images were made. Raises ValueError
+    where the folder holds a data set with other settings.
     """
     part, parts = shard
     if not 0 <= part < parts:
