@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 import json
 import math
@@ -16,6 +16,7 @@ from rich.table import Table
 
 from . import __version__
 from .cli_annotate import annotate
+from .cli_meshes import mesh_objects, print_outcomes
 from .detection import MINIMUM_SCORE
 from .names import SIMULATED, SYSTEMS, TABLES, table_weights
 
@@ -62,17 +63,23 @@ main.add_command(annotate)
 @click.option('--domain', type=click.Choice(SIMULATED), default=SIMULATED[0], show_default=True,
               help='basic: one camera over a nearly empty table; wide: clutter, cameras of '
                    'several kinds, surroundings.')
+@click.option('--meshes', type=click.Path(exists=True, file_okay=False, path_type=Path),
+              help='Folder of meshes (STL, OBJ, PLY, metres) to label instead of procedural '
+                   'objects; says which it cannot use, and why.')
 def simulate(scenes: int, seed: int, out: Path, shard: tuple[int, int],
-             candidates: int | None, domain: str) -> None:
+             candidates: int | None, domain: str, meshes: Path | None) -> None:
     """Simulate labelled RGB-D images; started again, it goes on where it stopped."""
     from .simulation.domain import DOMAINS
     from .simulation.labels import generate_dataset
+    maker = mesh_objects(meshes) if meshes else None
     try:
         made = generate_dataset(out, scenes, seed, shard, candidates=candidates,
-                                domain=DOMAINS[domain])
+                                domain=DOMAINS[domain], meshes=maker)
     except ValueError as error:
         raise click.ClickException(str(error)) from None
     click.echo(f'{made} new images in {out}')
+    if maker:
+        print_outcomes(out, maker)
 
 
 @main.command()
@@ -282,9 +289,10 @@ def lift(scenes: int, seed: int, meshes: Path | None, output: Path | None, model
     from .evaluation.report import write_json
     from .simulation.objects import make_object
     detector = _detector(model, device, threads, candidates, system, trained_on)
-    make, what = make_object, 'unseen procedural objects'
+    make: Callable = make_object
+    what = 'unseen procedural objects'
     if meshes:
-        make, what = _mesh_maker(meshes), f'meshes of {meshes.name}'
+        make, what = mesh_objects(meshes), f'meshes of {meshes.name}'
     rows = [lifting.run_scene(detector, seed, index, make)
             for index in track(range(scenes), 'scenes', disable=not sys.stderr.isatty())]
     result = lifting.summarize(rows)
@@ -299,23 +307,6 @@ def lift(scenes: int, seed: int, meshes: Path | None, output: Path | None, model
     if output:
         write_json(output, {**result, 'model': detector.model_name, 'seed': seed,
                             'split': what, 'rows': rows})
-
-
-def _mesh_maker(folder: Path):
-    """Return a function that draws an object from the meshes in ``folder``."""
-    from rich.progress import track
-
-    from .simulation.meshes import MeshError, list_meshes, mesh_object, usable
-    try:
-        paths = list_meshes(folder)
-    except MeshError as error:
-        raise click.ClickException(str(error)) from None
-    good, bad = usable(track(paths, 'convex parts', disable=not sys.stderr.isatty()))
-    for path, reason in bad:
-        click.echo(f'not used: {path.name}: {reason}', err=True)
-    if not good:
-        raise click.ClickException(f'none of the {len(paths)} meshes in {folder} can be used')
-    return lambda rng: mesh_object(good[int(rng.integers(len(good)))], rng)
 
 
 @evaluate.command()
