@@ -128,3 +128,34 @@ def test_mkdocs_is_told_to_warn_about_everything():
     config = yaml.safe_load((ROOT / 'mkdocs.yml').read_text())
     levels = {v for part in config['validation'].values() for v in part.values()}
     assert levels == {'warn'}
+
+
+def test_issue_forms_have_what_github_asks_for():
+    forms = [p for p in (ROOT / '.github' / 'ISSUE_TEMPLATE').glob('*.yml')
+             if p.name != 'config.yml']
+    assert len(forms) >= 3
+    for path in forms:
+        form = yaml.safe_load(path.read_text())
+        assert {'name', 'description', 'body'} <= set(form), path.name
+        ids = [part['id'] for part in form['body'] if part['type'] != 'markdown']
+        assert len(ids) == len(set(ids)) > 0
+        for part in form['body']:
+            assert part['type'] in {'markdown', 'textarea', 'input', 'dropdown', 'checkboxes'}
+            assert 'label' in part['attributes'] or part['type'] == 'markdown'
+
+
+def test_pre_commit_runs_what_the_project_has():
+    config = yaml.safe_load((ROOT / '.pre-commit-config.yaml').read_text())
+    for hook in (hook for repo in config['repos'] for hook in repo['hooks']):
+        assert hook['language'] == 'system'
+        program = hook['entry'].split()[0].removeprefix('.venv/bin/')
+        assert program in ('python', 'ruff', 'mypy')
+        for word in hook['entry'].split()[1:]:
+            assert word.startswith('--') or word == 'check' or (ROOT / word).is_file(), word
+
+
+def test_the_citation_names_this_version_and_paper():
+    citation = yaml.safe_load((ROOT / 'CITATION.cff').read_text())
+    assert {'cff-version', 'message', 'title', 'authors'} <= set(citation)
+    assert f"<version>{citation['version']}</version>" in (ROOT / 'package.xml').read_text()
+    assert '1803.01356' in citation['preferred-citation']['url']
