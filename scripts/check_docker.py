@@ -93,7 +93,7 @@ def _apt_problems(names: list[str]) -> list[str]:
 
 
 def _pip_problems() -> list[str]:
-    pinned = {}
+    pinned: dict[str, set[str]] = {}
     for line in (ROOT / 'constraints.txt').read_text().splitlines():
         if line and not line.startswith('#'):
             requirement = Requirement(line)

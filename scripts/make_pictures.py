@@ -229,7 +229,6 @@ def annotate() -> None:
 
     from grasp_stn_ros.annotation.server import AnnotationServer
     from grasp_stn_ros.annotation.store import CornellFolder, find_pictures
-    from grasp_stn_ros.data.simulated import encode_depth
     from grasp_stn_ros.simulation.labels import open_scene
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -237,7 +236,8 @@ def annotate() -> None:
             scene = open_scene(_SEED, index, _OBJECTS)
             assert scene.frame is not None and scene.frame.depth is not None
             cv2.imwrite(str(folder / f'table_{index}_rgb.png'), scene.frame.rgb[..., ::-1])
-            cv2.imwrite(str(folder / f'table_{index}_depth.png'), encode_depth(scene.frame.depth))
+            millimetres = np.nan_to_num(scene.frame.depth * 1e3).round().astype(np.uint16)
+            cv2.imwrite(str(folder / f'table_{index}_depth.png'), millimetres)
             scene.close()
         store = CornellFolder(folder / 'labelled', find_pictures(folder))
         with AnnotationServer(store) as server, Browser((1100, 720)) as browser:

@@ -91,7 +91,8 @@ def test_tools_with_other_axes():
 def test_the_table_of_quaternions_in_the_docs():
     text = (EXAMPLES.parent / 'docs' / 'gripper.md').read_text()
     for axes in moveit_pick.TOOL_AXES.values():
-        numbers = ' '.join(f'{round(v, 7) + 0.0:.7f}'.rstrip('0').rstrip('.') for v in quaternion(axes))
+        rounded = (round(float(v), 7) + 0.0 for v in quaternion(axes))
+        numbers = ' '.join(f'{v:.7f}'.rstrip('0').rstrip('.') for v in rounded)
         assert f'| {numbers} |' in text
 
 
