@@ -1,4 +1,4 @@
-"""The walkthroughs of docs/walkthroughs.md, as far as a test can go them: without ROS, a trainer."""
+"""The walkthroughs of docs/walkthroughs.md, as far as a test can go: no ROS, and a trainer."""
 
 import json
 
