@@ -22,13 +22,14 @@ export ROS_LOG_DIR ?= $(CURDIR)/.cache/ros-log
 RUN := .venv/bin/python
 demo_options := $(if $(SCENES),--scenes $(SCENES)) $(if $(SEED),--seed $(SEED)) $(if $(filter-out 0,$(GUI)),--gui)
 
-.PHONY: help setup demo test lint clean
+.PHONY: help setup demo test lint docs clean
 
 help:
 	@echo 'make demo    simulated camera, ROS 2 node, service call, grasp, lift'
 	@echo '             options: SCENES=5 SEED=1 GUI=1'
 	@echo 'make test    the whole test suite; TEST_ARGS="test/test_rgbd.py -k hole" for a part'
 	@echo 'make lint    ruff and mypy'
+	@echo 'make docs    the documentation as a site, in .cache/site/index.html'
 	@echo 'make setup   only make or update the environment in .venv (the others do it as well);'
 	@echo '             options: PYTHON=python3.11  PIP_EXTRA="more options for pip"'
 	@echo 'make clean   remove the environment and everything built'
@@ -46,6 +47,10 @@ test: setup
 lint: setup
 	$(RUN) -m ruff check .
 	$(RUN) -m mypy
+
+docs: export NO_MKDOCS_2_WARNING ?= 1
+docs: setup
+	$(RUN) -m mkdocs build --strict
 
 clean:
 	rm -rf .venv .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis build install log *.egg-info

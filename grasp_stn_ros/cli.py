@@ -1,8 +1,8 @@
-"""The command line: ``grasp_stn simulate | train | evaluate | table | publish | detect``."""
+"""The command line: ``grasp_stn annotate | simulate | train | evaluate | table | ...``."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 import json
 import math
@@ -15,7 +15,9 @@ from rich.console import Console
 from rich.table import Table
 
 from . import __version__
+from .cli_annotate import annotate
 from .cli_benchmark import benchmark
+from .cli_meshes import mesh_objects, print_outcomes
 from .cli_options import Shard, make_detector, model_options
 from .cli_stability import stability
 from .cli_training import calibrate, own_trials, train
@@ -35,7 +37,7 @@ def main() -> None:
     """Grasp detection with a multi-stage spatial transformer network."""
 
 
-for _command in (train, own_trials, calibrate, benchmark):
+for _command in (train, own_trials, calibrate, benchmark, annotate):
     main.add_command(_command)
 
 
@@ -52,19 +54,26 @@ for _command in (train, own_trials, calibrate, benchmark):
                    'several kinds, surroundings.')
 @click.option('--views', type=click.IntRange(1, 32),
               help="Images of each scene, by as many cameras. Default: the domain's.")
-def simulate(scenes: int, seed: int, out: Path, shard: tuple[int, int],
-             candidates: int | None, domain: str, views: int | None) -> None:
+@click.option('--meshes', type=click.Path(exists=True, file_okay=False, path_type=Path),
+              help='Folder of meshes (STL, OBJ, PLY, metres) to label instead of procedural '
+                   'objects; says which it cannot use, and why.')
+def simulate(scenes: int, seed: int, out: Path, shard: tuple[int, int], candidates: int | None,
+             domain: str, views: int | None, meshes: Path | None) -> None:
     """Simulate labelled RGB-D images; started again, it goes on where it stopped."""
     from .simulation.domain import DOMAINS
     from .simulation.labels import generate_dataset
     drawn = DOMAINS[domain]
     if views and views != drawn.views:
         drawn = replace(drawn, views=views)
+    maker = mesh_objects(meshes) if meshes else None
     try:
-        made = generate_dataset(out, scenes, seed, shard, candidates=candidates, domain=drawn)
+        made = generate_dataset(out, scenes, seed, shard, candidates=candidates, domain=drawn,
+                                meshes=maker)
     except ValueError as error:
         raise click.ClickException(str(error)) from None
     click.echo(f'{made} new images in {out}')
+    if maker:
+        print_outcomes(out, maker)
 
 
 @main.group()
@@ -157,9 +166,10 @@ def lift(scenes: int, seed: int, meshes: Path | None, output: Path | None, worst
     from .evaluation.report import write_json
     from .simulation.objects import make_object
     detector = make_detector(model, device, threads, candidates, system, trained_on)
-    make, what = make_object, 'unseen procedural objects'
+    make: Callable = make_object
+    what = 'unseen procedural objects'
     if meshes:
-        make, what = _mesh_maker(meshes), f'meshes of {meshes.name}'
+        make, what = mesh_objects(meshes), f'meshes of {meshes.name}'
     rows = [lifting.run_scene(detector, seed, index, make)
             for index in track(range(scenes), 'scenes', disable=not sys.stderr.isatty())]
     result = lifting.summarize(rows)
@@ -177,23 +187,6 @@ def lift(scenes: int, seed: int, meshes: Path | None, output: Path | None, worst
     if output:
         write_json(output, {**result, 'model': detector.model_name, 'seed': seed,
                             'split': what, 'rows': rows})
-
-
-def _mesh_maker(folder: Path):
-    """Return a function that draws an object from the meshes in ``folder``."""
-    from rich.progress import track
-
-    from .simulation.meshes import MeshError, list_meshes, mesh_object, usable
-    try:
-        paths = list_meshes(folder)
-    except MeshError as error:
-        raise click.ClickException(str(error)) from None
-    good, bad = usable(track(paths, 'convex parts', disable=not sys.stderr.isatty()))
-    for path, reason in bad:
-        click.echo(f'not used: {path.name}: {reason}', err=True)
-    if not good:
-        raise click.ClickException(f'none of the {len(paths)} meshes in {folder} can be used')
-    return lambda rng: mesh_object(good[int(rng.integers(len(good)))], rng)
 
 
 @evaluate.command()

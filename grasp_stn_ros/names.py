@@ -14,3 +14,7 @@ MODALITIES = ('rgbd', 'rgb', 'depth')
 def table_weights(table: str, system: str) -> str:
     """File name in models/ of the weights of a row of a table."""
     return f'table_{table}_{system}.safetensors'
+
+# Imported labels: which edge of a rectangle is the opening, and names of grasps that do not work.
+OPENINGS = ('first', 'longer', 'shorter')
+NEGATIVE = ('negative', 'bad', 'fail', 'failure', 'cneg')

@@ -13,6 +13,7 @@ Two layouts are read, also mixed; ``NN`` is a folder from 01 to 10, ``NNNN`` the
 ``NN/pcdNNNNcneg.txt``    the same for grasps that do not work; may be missing
 ``objects.csv``           columns image, object_id, object_name; may be missing
 ``processedData/z.txt``   official: image, object id, object name, ...; or ``z.txt``
+``camera.json``           not in the public set: own images, see :mod:`.camera_file`
 ========================  ==========================================================
 
 Depth may be missing; the first of the three that is there is read.
@@ -57,6 +58,7 @@ import numpy as np
 from ..preprocessing import INPUT_SIZE, View
 from ..rectangle import GraspRectangle
 from ..rgbd import CameraIntrinsics, clean_depth
+from .camera_file import read_camera
 from .files import checked_depth, checked_frame, checked_rgb, list_entries
 from .sample import DataError, LabelledFrame
 
@@ -224,10 +226,9 @@ class CornellDataset:
     are read, with a :class:`DataError` that names the file. With ``strict=False`` everything is
     read once at the start, broken images are left out, and ``problems`` says which and why (a
     point cloud takes a second). With ``cache`` the images stay in memory (2 MB a frame with
-    depth). ``nan_rectangles`` counts the rectangles without position.
+    depth). ``nan_rectangles`` counts the rectangles without position. ``region`` is what a test
+    shows of each image, None = the largest centred square.
     """
-
-    region = REGION
 
     def __init__(self, root: str | Path, *, strict: bool = True, cache: bool = False,
                  limit: int | None = None):
@@ -238,6 +239,8 @@ class CornellDataset:
         if not stems:
             raise DataError(f'{self.root} is no Cornell data set: no NN/pcdNNNNr.png or .jpg')
         self._objects = _read_objects(self.root)
+        self._camera = read_camera(self.root)
+        self.region: tuple[float, float, float, float] | None = None if self._camera else REGION
         self._cache: dict[int, LabelledFrame] | None = {} if cache else None
         self._entries, self.problems = list_entries(
             stems, _entry, self._read, strict, f'no image of {self.root} can be used')
@@ -282,15 +285,19 @@ class CornellDataset:
 
     def _read(self, entry: _Entry) -> LabelledFrame:
         rgb = checked_rgb(entry.rgb)
-        if (rgb.shape[1], rgb.shape[0]) != IMAGE_SIZE:
+        camera = self._camera
+        size = camera.size if camera else IMAGE_SIZE
+        if (rgb.shape[1], rgb.shape[0]) != size:
             raise DataError(f'{entry.rgb} has {rgb.shape[1]}x{rgb.shape[0]} pixels, expected '
-                            f'{IMAGE_SIZE[0]}x{IMAGE_SIZE[1]}')
+                            f'{size[0]}x{size[1]}')
         depth = None
         if entry.depth is not None and entry.depth.suffix == '.txt':
             depth = read_point_cloud(entry.depth)
         elif entry.depth is not None:
-            depth = distance_to_z(checked_depth(entry.depth))
-        frame = checked_frame(str(entry.depth or entry.rgb), rgb, depth, KINECT_V1)
+            depth = checked_depth(entry.depth)
+            depth = depth if camera else distance_to_z(depth)
+        frame = checked_frame(str(entry.depth or entry.rgb), rgb, depth,
+                              camera.intrinsics if camera else KINECT_V1)
         known = self._objects.get(entry.name)
         # Names alone are not unique: there are several mugs.
         objects = (f'{known[1]}_{known[0]}',) if known else ()

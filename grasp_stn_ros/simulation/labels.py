@@ -32,6 +32,7 @@ from . import gripper as physics
 from . import scene as scenes
 from .domain import BASIC, Domain
 from .gripper import GraspTrial
+from .mesh_data import MeshObjects
 from .objects import SimObject, make_object
 from .scene import HEIGHT_MAP_SIZE, HEIGHT_MAP_STEP, TableScene, UnsettledError, random_scene
 
@@ -253,10 +254,16 @@ def open_scene(seed: int, index: int, objects: int | None = None,
 
 
 def dataset_settings(seed: int, candidates: int = BASIC.candidates,
-                     domain: Domain = BASIC) -> dict:
-    """What a data set depends on; two with equal settings have equal scenes."""
+                     domain: Domain = BASIC, meshes: dict[str, str] | None = None) -> dict:
+    """
+    What a data set depends on; two with equal settings have equal scenes.
+
+    ``meshes`` names the mesh files with a hash of their contents, None = procedural objects.
+    """
     # Basic data sets were made before there were domains, and name none.
-    named = {} if domain == BASIC else {'domain': domain.to_dict()}
+    named: dict = {} if domain == BASIC else {'domain': domain.to_dict()}
+    if meshes is not None:
+        named['meshes'] = meshes
     return {
         'format': FORMAT,
         'seed': seed,
@@ -280,13 +287,14 @@ def _png(image: np.ndarray) -> bytes:
 
 
 def write_scene(out: Path, seed: int, index: int, candidates: int = BASIC.candidates,
-                domain: Domain = BASIC) -> list[dict]:
+                domain: Domain = BASIC,
+                make: Callable[[np.random.Generator], SimObject] = make_object) -> list[dict]:
     """
     Simulate, label and write one scene; returns what the JSON file of each image holds.
 
     The trials are made once, in the world; each of the domain's views shows them from elsewhere.
     """
-    scene, mask, rng = _open(seed, index, None, domain)
+    scene, mask, rng = _open(seed, index, None, domain, make)
     try:
         plans, fits, quality = propose(scene.height_map(), domain.gripper, rng)
         candidates = max(candidates, domain.candidates_per_object * len(scene.objects))
@@ -342,10 +350,10 @@ def _write_view(path: Path, scene: TableScene, mask: np.ndarray, content: dict) 
 
 
 def prepare_folder(out: Path, seed: int, candidates: int = BASIC.candidates,
-                   domain: Domain = BASIC) -> None:
+                   domain: Domain = BASIC, meshes: dict[str, str] | None = None) -> None:
     """Create the folder of a data set, or make sure that it is one with the same settings."""
     out.mkdir(parents=True, exist_ok=True)
-    settings = dataset_settings(seed, candidates, domain)
+    settings = dataset_settings(seed, candidates, domain, meshes)
     path = out / 'dataset.json'
     if path.exists():
         if json.loads(path.read_text()) != json.loads(json.dumps(settings)):
@@ -357,7 +365,7 @@ def prepare_folder(out: Path, seed: int, candidates: int = BASIC.candidates,
 
 def generate_dataset(out: str | Path, images: int, seed: int, shard: tuple[int, int] = (0, 1),
                      progress: bool = True, candidates: int | None = None,
-                     domain: Domain = BASIC) -> int:
+                     domain: Domain = BASIC, meshes: MeshObjects | None = None) -> int:
     """
     Write the scenes of ``shard`` (index, count) that ``images`` take to the folder ``out``.
 
@@ -365,7 +373,7 @@ def generate_dataset(out: str | Path, images: int, seed: int, shard: tuple[int, 
 
     ``candidates`` are tried out in each image, None = the domain's number, from which training
     learns; a test set wants more, because a good grasp where no candidate was tried counts as
-    wrong.
+    wrong. ``meshes`` draws the objects, None = procedural ones.
 
     Scenes that are there already are kept. Returns how many images were made. Raises ValueError
     where the folder holds a data set with other settings.
@@ -375,14 +383,14 @@ def generate_dataset(out: str | Path, images: int, seed: int, shard: tuple[int, 
         raise ValueError(f'shard {part}/{parts}: the index must be below the count')
     out = Path(out)
     candidates = candidates or domain.candidates
-    prepare_folder(out, seed, candidates, domain)
+    prepare_folder(out, seed, candidates, domain, meshes.settings() if meshes else None)
     cv2.setNumThreads(1)
     made = 0
     scenes = math.ceil(images / domain.views)
     for index in _tracked(range(part, scenes, parts), f'scenes of {out.name}', progress):
         files = range(index * domain.views, (index + 1) * domain.views)
         if not all((out / f'{file:06d}.json').exists() for file in files):
-            made += len(write_scene(out, seed, index, candidates, domain))
+            made += len(write_scene(out, seed, index, candidates, domain, meshes or make_object))
     return made
 
 

@@ -31,6 +31,9 @@ def dataset_domain(folder: Path) -> Domain:
         settings = json.loads((folder / 'dataset.json').read_text())
     except (OSError, ValueError) as error:
         raise DataError(f'{folder} is no simulated data set: {error}') from None
+    if 'meshes' in settings:
+        raise DataError(f'{folder} shows meshes of its own, and only scenes of procedural objects '
+                        'can be opened again')
     named = settings.get('domain', {'name': 'basic'})
     domain = DOMAINS.get(named['name'])
     if domain is not None and 'views' in named:

@@ -1,0 +1,1 @@
+"""Labels on people's own images: import, a page to draw them, files in Cornell's format."""

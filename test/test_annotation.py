@@ -1,0 +1,280 @@
+"""Labels on own images: import, the page in a real browser, and what the reader makes of it."""
+
+import json
+from pathlib import Path
+import sys
+from threading import Thread
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
+
+from click.testing import CliRunner
+import cv2
+import numpy as np
+import pytest
+
+from grasp_stn_ros.annotation import formats
+from grasp_stn_ros.annotation.server import AnnotationServer
+from grasp_stn_ros.annotation.store import ConflictError, CornellFolder, Label, find_pictures
+from grasp_stn_ros.cli import main
+from grasp_stn_ros.data.cornell import CornellDataset
+from grasp_stn_ros.data.open import open_dataset
+from grasp_stn_ros.data.sample import DataError
+from grasp_stn_ros.rectangle import GraspRectangle
+from grasp_stn_ros.rgbd import CameraIntrinsics
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / 'scripts'))
+
+MATRIX = CameraIntrinsics(400.0, 401.0, 159.5, 119.5)
+GRASP = Label(GraspRectangle(100.0, 80.0, 0.3, 40.0, 16.0), True)
+FAILS = Label(GraspRectangle(60.0, 50.0, -1.2, 30.0, 12.0), False)
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Two photographs of 320x240 with depth and one without, as people's folders look."""
+    for number in (1, 2, 3):
+        rgb = np.full((240, 320, 3), 40 * number, np.uint8)
+        cv2.imwrite(str(tmp_path / f'{number}_rgb.png'), rgb)
+        if number < 3:
+            cv2.imwrite(str(tmp_path / f'{number}_depth.png'),
+                        np.full((240, 320), 700 + number, np.uint16))
+    return tmp_path
+
+
+@pytest.fixture
+def store(photos):
+    return CornellFolder(photos / 'labelled', find_pictures(photos), MATRIX)
+
+
+def test_colour_and_depth_find_each_other(tmp_path):
+    for name in ('rgb/7.jpg', 'depth/7.png', 'cup-color.png', 'cup-depth.tiff', 'alone.png',
+                 '.hidden.png', 'notes.txt'):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    found = {p.name: (p.rgb.name, p.depth and p.depth.name) for p in find_pictures(tmp_path)}
+    assert found == {'7': ('7.jpg', '7.png'), 'cup': ('cup-color.png', 'cup-depth.tiff'),
+                     'alone': ('alone.png', None)}
+    (tmp_path / 'empty').mkdir()
+    with pytest.raises(DataError, match='no images'):
+        find_pictures(tmp_path / 'empty')
+
+
+def test_what_is_saved_is_what_the_cornell_reader_reads(store):
+    store.save('2', [GRASP, FAILS], 'red mug')
+    store.save('3', [GRASP])
+    data = CornellDataset(store.root)
+    assert data.names == ['0000', '0001'] and data.has_depth == [True, False]
+    sample = data[0]
+    assert sample.rectangles == pytest.approx(
+        np.array([label.rectangle.as_array() for label in (GRASP, FAILS)]), abs=2e-3)
+    assert sample.success.tolist() == [1.0, 0.0]
+    assert sample.objects == ('red mug_red_mug',)
+    # z as the camera measured it, not the distance to the robot of the public set.
+    assert np.allclose(sample.frame.depth, 0.702)
+    assert sample.frame.intrinsics == MATRIX and sample.frame.size == (320, 240)
+    assert data.region is None and type(open_dataset(store.root)) is CornellDataset
+    again = CornellFolder(store.root, store.pictures)
+    assert again.counts() == {'1': (0, 0), '2': (1, 1), '3': (1, 0)}
+    assert again.load('2').thing == 'red mug'
+
+
+def test_labels_of_others_are_not_replaced_unasked(store):
+    version = store.save('1', [GRASP])
+    theirs = CornellFolder(store.root, store.pictures)
+    theirs.save('1', [FAILS], version=version)
+    with pytest.raises(ConflictError, match='changed by somebody else'):
+        store.save('1', [GRASP], version=version)
+    assert [label.success for label in store.load('1').labels] == [False]
+    store.save('1', [GRASP], version=version, overwrite=True)
+    assert [label.success for label in theirs.load('1').labels] == [True]
+
+
+def test_an_interrupted_save_is_completed(store, monkeypatch):
+    import grasp_stn_ros.annotation.store as module
+    write = module.write_atomically
+
+    def cut_off(path, content):
+        if path.name.endswith('r.png'):
+            raise OSError(28, 'No space left on device', str(path))
+        write(path, content)
+
+    monkeypatch.setattr(module, 'write_atomically', cut_off)
+    with pytest.raises(OSError, match='No space'):
+        store.save('1', [GRASP])
+    monkeypatch.undo()
+    again = CornellFolder(store.root, store.pictures)
+    assert again.load('1').labels == ()
+    again.save('1', [GRASP])
+    assert len(CornellDataset(store.root)) == 1
+
+
+def test_what_the_reader_would_refuse_is_refused_at_once(photos, store):
+    outside = Label(GraspRectangle(400, 80, 0, 40, 16), True)
+    with pytest.raises(DataError, match='outside the image of 320x240'):
+        store.save('1', [outside])
+    cv2.imwrite(str(photos / '2_depth.png'), np.zeros((480, 640), np.uint16))
+    with pytest.raises(DataError, match='aligned'):
+        store.save('2', [GRASP])
+    store.save('1', [GRASP])
+    cv2.imwrite(str(photos / '3_rgb.png'), np.zeros((480, 640, 3), np.uint8))
+    with pytest.raises(DataError, match='folder of its own'):
+        store.save('3', [GRASP])
+    with pytest.raises(DataError, match='another camera'):
+        CornellFolder(store.root, store.pictures, CameraIntrinsics(1, 1, 1, 1))
+    (store.root / 'sources.csv').unlink()
+    with pytest.raises(DataError, match='from elsewhere'):
+        CornellFolder(store.root, store.pictures)
+
+
+def test_a_folder_in_cornell_format_is_labelled_in_place(store):
+    store.save('1', [GRASP])
+    root = store.root
+    inside = CornellFolder(root, find_pictures(root))
+    assert [p.name for p in inside.pictures] == ['01/pcd0000']
+    before = inside.load('01/pcd0000')
+    inside.save('01/pcd0000', [*before.labels, FAILS], version=before.version)
+    assert CornellDataset(root)[0].success.tolist() == [1.0, 0.0]
+
+
+# ------------------------------------------------------------------ import
+CVAT = """<?xml version="1.0" encoding="utf-8"?><annotations><version>1.1</version>
+<image id="0" name="1_rgb.png" width="320" height="240">
+<box label="grasp" xtl="80.5" ytl="72.5" xbr="120.5" ybr="88.5" rotation="30.0" occluded="0"/>
+<box label="bad" xtl="50.5" ytl="40.5" xbr="70.5" ybr="50.5"/>
+<polyline label="grasp" points="1,1;2,2"/>
+</image>
+<image id="1" name="elsewhere.png" width="320" height="240">
+<box label="grasp" xtl="80" ytl="72" xbr="120" ybr="88"/></image></annotations>"""
+
+
+def labelme(points, label='grasp'):
+    return json.dumps({'imagePath': '..\\2_rgb.png', 'imageWidth': 320, 'imageHeight': 240,
+                       'shapes': [{'label': label, 'shape_type': 'polygon', 'points': points}]})
+
+
+def test_cvat_boxes_turn_clockwise(photos):
+    (photos / 'a.xml').write_text(CVAT)
+    first, _ = formats.read_labels(photos / 'a.xml')
+    turned, upright = first.labels
+    assert turned.rectangle.as_array() == pytest.approx([100, 80, np.radians(30), 40, 16])
+    assert turned.success and not upright.success
+    assert first.problems == ('1_rgb.png, shape 3 (grasp): a polyline, expected a rotated box or '
+                              'a polygon of 4 points',)
+    shorter = formats.read_labels(photos / 'a.xml', 'shorter')[0].labels[0].rectangle
+    assert shorter.as_array() == pytest.approx([100, 80, np.radians(-60), 16, 40])
+
+
+@pytest.mark.parametrize('order', [[0, 1, 2, 3], [2, 3, 0, 1], [1, 0, 3, 2], [3, 2, 1, 0]])
+def test_labelme_polygons_from_any_corner(tmp_path, order):
+    path = tmp_path / 'b.json'
+    path.write_text(labelme((GRASP.rectangle.corners[order] + 0.5).tolist()))
+    (image,) = formats.read_labels(path)
+    assert image.name == '../2_rgb.png' and not image.problems
+    assert image.labels[0].rectangle.as_array() == pytest.approx(GRASP.rectangle.as_array())
+
+
+@pytest.mark.parametrize('points', [[[0, 0], [9, 0], [9, 9]], [[0, 0], [30, 0], [0, 20], [30, 20]],
+                                    [[0, 0], [30, 0], [60, 20], [0, 20]],
+                                    [[0, 0], [30, 0], [float('nan'), 20], [0, 20]]])
+def test_what_is_no_rectangle_is_named(tmp_path, points):
+    (tmp_path / 'b.json').write_text(labelme(points))
+    (image,) = formats.read_labels(tmp_path)
+    assert not image.labels and len(image.problems) == 1
+
+
+def test_files_of_another_kind_are_named(tmp_path):
+    for name, text in (('a.xml', '<html/>'), ('b.xml', 'no xml'), ('c.json', '[1]'),
+                       ('d.txt', 'x')):
+        (tmp_path / name).write_text(text)
+        with pytest.raises(DataError, match=name):
+            formats.read_labels(tmp_path / name)
+
+
+def test_the_command_imports_and_says_what_it_did_not(photos):
+    (photos / 'a.xml').write_text(CVAT)
+    (photos / 'b.json').write_text(labelme((GRASP.rectangle.corners + 0.5).tolist()))
+    arguments = ['annotate', str(photos), '--import', str(photos / 'a.xml'), '--import',
+                 str(photos / 'b.json'), '--no-page', '--intrinsics', '400', '401', '159.5',
+                 '119.5']
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 0, result.output
+    assert '3 images, 2 with depth' in result.output
+    assert 'elsewhere.png: no such image' in result.output and 'a polyline' in result.output
+    data = CornellDataset(photos / 'labelled')
+    assert len(data) == 2 and data[0].success.tolist() == [1.0, 0.0]
+    again = CliRunner().invoke(main, arguments)
+    assert again.output.count('has labels already') == 2
+    (photos / 'empty').mkdir()
+    refused = CliRunner().invoke(main, ['annotate', str(photos / 'empty'), '--no-page'])
+    assert refused.exit_code == 1 and 'empty has no images' in refused.output
+
+
+# ------------------------------------------------------------------ the page
+@pytest.fixture
+def server(store):
+    with AnnotationServer(store) as listening:
+        thread = Thread(target=listening.serve_forever, kwargs={'poll_interval': 0.02})
+        thread.start()
+        yield listening
+        listening.shutdown()
+        thread.join()
+
+
+def put(server, name, body, **headers):
+    request = Request(f'{server.url}api/labels?name={name}', json.dumps(body).encode(), headers,
+                      method='PUT')
+    try:
+        with urlopen(request, timeout=20) as answer:
+            return answer.status, json.load(answer)
+    except HTTPError as error:
+        return error.code, json.load(error)
+
+
+def test_the_server_answers_errors_by_name(server):
+    good = {'labels': [{'x': 100, 'y': 80, 'theta': 0, 'opening': 40, 'jaw': 16,
+                        'success': True}], 'version': ''}
+    assert put(server, 'nothing', good)[0] == 404
+    assert put(server, '1', {'labels': [{'x': 1}]})[0] == 400
+    assert put(server, '1', {**good, 'labels': [{**good['labels'][0], 'opening': -1}]})[0] == 400
+    assert put(server, '1', [])[0] == 400
+    # Another site, open in the same browser, must not write here.
+    assert put(server, '1', good, Origin='http://evil.example')[0] == 403
+    assert put(server, '1', good, Host='evil.example')[0] == 403
+    assert put(server, '1', good)[0] == 200
+    status, answer = put(server, '1', good)
+    assert status == 409 and 'overwrite' in answer['error']
+    assert server.server_address[0] == '127.0.0.1'
+
+
+def test_rectangles_are_drawn_in_a_real_browser(server, tmp_path):
+    browser_module = pytest.importorskip('browser', reason='websockets is missing: make setup')
+    if browser_module.find_chromium() is None:
+        pytest.skip(browser_module.MISSING)
+    from make_pictures import draw_rectangle
+    with browser_module.Browser((1000, 700)) as page:
+        page.open(server.url)
+        page.wait_for('picture.width')
+        # From jaw to jaw along (4, 3) / 5, then 8 px across: 40 long, 16 high, around (100, 80).
+        draw_rectangle(page, (84, 68), (116, 92), (104.8, 73.6))
+        page.key('s')
+        page.wait_for("$('message').textContent === 'saved'")
+        label = server.folder.load('1').labels[0]
+        assert label.success and label.rectangle.as_array() == pytest.approx(
+            [100, 80, np.arctan2(3, 4), 40, 16], abs=1.0)
+        page.key('g')
+        page.key('d')
+        page.wait_for("kind === 'depth'")
+        page.key('n')                                   # saves, and shows the next image
+        page.wait_for("$('name').textContent === '2'")
+        assert [la.success for la in server.folder.load('1').labels] == [False]
+        # Somebody else labels the same image meanwhile: the page asks before it overwrites.
+        server.folder.save('2', [FAILS])
+        draw_rectangle(page, (84, 68), (116, 92), (104.8, 73.6))
+        page.key('s')
+        page.wait_for("$('message').textContent === 'saved'")
+        assert 'Overwrite' in page.dialogs[0]
+        assert [la.success for la in server.folder.load('2').labels] == [True]
+        page.screenshot(tmp_path / 'page.png')
+        colours = cv2.imread(str(tmp_path / 'page.png')).reshape(-1, 3)
+        assert (np.abs(colours.astype(int) - [83, 200, 0]).max(axis=1) < 30).sum() > 100
+    assert len(CornellDataset(server.folder.root, strict=False)) == 2
