@@ -28,6 +28,8 @@ MEANING = {
     'color/camera_info': 'Calibration of the colour camera; K for raw images, P for rectified '
                          'ones (parameter `intrinsics`).',
     '~/grasp': "The best grasp, with the image's stamp and frame; nothing where there is none.",
+    '~/pregrasp': 'Where the gripper waits before it moves straight to the best grasp.',
+    '~/grasps': 'All grasps that can be executed, the best one first.',
     '~/stages': 'Every candidate with what each stage decided, the index of the best, the reason '
                 'where there is none, and the wall time of each stage.',
     '~/markers': 'The stages in 3-D for RViz, one namespace a stage.',
@@ -35,6 +37,12 @@ MEANING = {
     '/diagnostics': 'Silent topics, rates, dropped pairs, age of the input, last reason, time.',
     '~/detect_grasp': 'One grasp in a pair that was taken after the request; always answers '
                       'before its timeout.',
+    '~/transition_event': 'Every change of the lifecycle state.',
+    '~/change_state': 'Lifecycle: configure, activate, deactivate, cleanup, shutdown.',
+    '~/get_state': 'Lifecycle: the present state.',
+    '~/get_available_states': 'Lifecycle: all states.',
+    '~/get_available_transitions': 'Lifecycle: the transitions of the present state.',
+    '~/get_transition_graph': 'Lifecycle: all transitions.',
 }
 _OF_EVERY_NODE = re.compile(r'/(rosout|parameter_events)$|parameters(_atomically)?$|'
                             r'/get_type_description$|parameter_types$')
@@ -58,6 +66,12 @@ class _NoDetector:
     def warm_up(self) -> None:
         """Do nothing."""
 
+    def suspend(self) -> None:
+        """Do nothing."""
+
+    def resume(self) -> None:
+        """Do nothing."""
+
 
 def running_interface() -> dict[str, list[tuple[str, str, str]]]:
     """
@@ -74,9 +88,6 @@ def running_interface() -> dict[str, list[tuple[str, str, str]]]:
     node: Any = None
     try:
         node = GraspNode(lambda _: _NoDetector(), context=context)
-        for transition in ('trigger_configure', 'trigger_activate'):
-            if hasattr(node, transition):
-                getattr(node, transition)()
         found = {
             'Subscribed topics': [_row(node, s.topic_name, s.msg_type, s.qos_profile)
                                   for s in node.subscriptions],
