@@ -59,7 +59,8 @@ def start_node(context):
     for path in files:
         for section in (yaml.safe_load(path.read_text()) or {}).values():
             values.update((section or {}).get('ros__parameters') or {})
-    given = {name: ParameterValue(argument(name), value_type=bool if name in BOOLEANS else str)
+    given = {name: argument(name) == 'true' if name in BOOLEANS
+             else ParameterValue(argument(name), value_type=str)
              for name in PARAMETERS if argument(name)}
     nodes = [Node(package='grasp_stn_ros', executable='grasp_node', name='grasp_node',
                   namespace=argument('namespace'), output='screen', emulate_tty=True,
@@ -110,7 +111,8 @@ def generate_launch_description() -> LaunchDescription:
                               description='show image, cloud and stages in RViz'),
         DeclareLaunchArgument('fixed_frame', default_value='camera_color_optical_frame',
                               description="RViz's fixed frame"),
-        *(DeclareLaunchArgument(name, default_value='', description=text)
+        *(DeclareLaunchArgument(name, default_value='', description=text,
+                                choices=['', 'true', 'false'] if name in BOOLEANS else None)
           for name, text in PARAMETERS.items()),
         *(SetEnvironmentVariable(name, value)
           for name, value in shared_memory_profile().items()),

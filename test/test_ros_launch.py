@@ -87,6 +87,18 @@ def test_grasp_launch_starts_the_node_only(no_start):
     assert set(nodes(started)) == {'grasp_node'}
 
 
+@pytest.mark.parametrize('gripper', ['robotiq_2f_85', 'wsg_50'])
+def test_grasp_launch_with_a_gripper_under_a_manager(no_start, gripper):
+    context, started = entities('grasp.launch.py', gripper=gripper, autostart='false',
+                                target_frame='base', use_sim_time='true')
+    node = nodes(started)['grasp_node']
+    from launch_ros.utilities import evaluate_parameters
+    files_and_values = evaluate_parameters(context, node._Node__parameters)
+    assert [f.stem for f in files_and_values[:-1]] == ['grasp_node', gripper]
+    assert files_and_values[-1] == {'autostart': False, 'target_frame': 'base',
+                                    'use_sim_time': True}
+
+
 @pytest.mark.parametrize('camera', ['realsense_d400', 'azure_kinect', 'oak_d', 'zed'])
 def test_grasp_launch_with_rviz_for_each_camera(no_start, monkeypatch, camera):
     import ament_index_python.packages

@@ -101,3 +101,29 @@ def test_reset_forgets():
         tracker.choose(ordered((A, 0.9), (B, 0.5)), 0.1)
     tracker.reset()
     assert position(tracker.choose(ordered((A, 0.5), (B, 0.55)), 0.1)) == pytest.approx(0.1)
+
+
+def test_what_counts_as_a_jump():
+    pytest.importorskip('mujoco', reason='mujoco is missing: run `make setup`')
+    pytest.importorskip('torch', reason='torch is missing: run `make setup`')
+    from grasp_stn_ros.evaluation.stability import _Series, is_jump
+    assert not is_jump(grasp(0.0), grasp(0.009))
+    assert is_jump(grasp(0.0), grasp(0.011))
+    series = _Series()
+    for at in (0.0, 0.001, 0.1, None, 0.0, 0.0):
+        series.add(ordered((grasp(at), 0.5)) if at is not None else detection())
+    # Three pairs in which both frames have a grasp, one of them a jump.
+    assert (series.pairs, series.jumps, len(series.scores)) == (3, 1, 5)
+
+
+def test_the_published_figures_are_those_of_the_result_file():
+    import json
+    from pathlib import Path
+    root = Path(__file__).resolve().parents[1]
+    result = json.loads((root / 'results' / 'stability.json').read_text())
+    text = (root / 'docs' / 'node.md').read_text()
+    for name in ('without', 'with'):
+        row = result[name]
+        assert row['jumps'] == sum(r['jumps' if name == 'without' else 'jumps_tracked']
+                                   for r in result['rows'])
+        assert f'| {row["pairs"]} | {100 * row["jump_rate"]:.1f} % |' in text
