@@ -81,7 +81,7 @@ def test_stages_lie_where_the_rectangle_is():
 
 def test_the_best_is_drawn_as_a_gripper_at_its_pose():
     array = MarkerBuilder(Gripper()).build(detect(), frame(), HEADER, 1.0)
-    left, right, palm, arrow = [m for m in array.markers if m.ns == markers.BEST]
+    left, right, palm = [m for m in array.markers if m.ns == markers.BEST]
     # Opening 60 mm along x, jaws 8 mm thick outside of it, tips at z = 0.772.
     assert left.pose.position.x == pytest.approx(0.075 - 0.034)
     assert right.pose.position.x == pytest.approx(0.075 + 0.034)
@@ -90,9 +90,18 @@ def test_the_best_is_drawn_as_a_gripper_at_its_pose():
         assert (jaw.scale.y, jaw.scale.z) == pytest.approx((0.008, 0.020))
     assert palm.scale.y == pytest.approx(0.060 + 2 * 0.008)
     assert palm.pose.position.z < left.pose.position.z
-    start, end = points(arrow)
-    direction = (end - start) / np.linalg.norm(end - start)
-    np.testing.assert_allclose(direction, [0, 0, 1], atol=1e-9)
+
+
+def test_the_way_to_the_best_starts_at_the_pre_grasp_pose():
+    array = MarkerBuilder(Gripper()).build(detect(), frame(), HEADER, 1.0)
+    best = [m for m in array.markers if m.ns == markers.BEST]
+    *ghost, arrow = [m for m in array.markers if m.ns == markers.APPROACH]
+    np.testing.assert_allclose(points(arrow), [[0.075, -0.03, 0.672], [0.075, -0.03, 0.772]],
+                               atol=1e-6)
+    for far, near in zip(ghost, best, strict=True):
+        assert near.pose.position.z - far.pose.position.z == pytest.approx(0.10)
+        assert far.pose.position.x == pytest.approx(near.pose.position.x)
+        assert far.scale == near.scale and far.color.a < near.color.a
 
 
 def test_what_vanishes_is_deleted_by_id():
@@ -110,8 +119,9 @@ def test_best_gripper_vanishes_with_the_best():
     builder = MarkerBuilder(Gripper())
     builder.build(detect(), frame(), HEADER, 1.0)
     array = builder.build(detect((OTHER,), (0.4,)), frame(), HEADER, 1.0)
-    gone = [m.id for m in array.markers if m.ns == markers.BEST and m.action == Marker.DELETE]
-    assert gone == [0, 1, 2, 3]
+    gone = {(m.ns, m.id) for m in array.markers if m.action == Marker.DELETE}
+    assert gone >= {(markers.BEST, i) for i in range(3)}
+    assert gone >= {(markers.APPROACH, i) for i in range(4)}
 
 
 @pytest.mark.parametrize('case', ['no candidates', 'no depth', 'no depth anywhere near'])
