@@ -19,16 +19,13 @@ from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.qos import QoSProfile, ReliabilityPolicy, qos_profile_sensor_data
 from sensor_msgs.msg import CameraInfo, Image
 
+from ..messages import stamp_nanoseconds
+
 # Stamps that lie at most this far behind their arrival are taken for the node's own clock,
 # seconds: exposure, processing in the driver and transport of a slow camera.
 MAXIMUM_LATENCY = 2.0
 # Stamps that go back by more than this mean that the clock was set or a recording starts over.
 _JUMP_BACK = 1.0
-
-
-def stamp_nanoseconds(message) -> int:
-    """Stamp of a message with a header, in nanoseconds."""
-    return message.header.stamp.sec * 1_000_000_000 + message.header.stamp.nanosec
 
 
 class CaptureClock:
