@@ -1,4 +1,4 @@
-"""The command line: ``grasp_stn simulate | train | evaluate | table | publish | detect``."""
+"""The command line ``grasp_stn``; commands with a module of their own are added here."""
 
 from __future__ import annotations
 
@@ -15,12 +15,14 @@ from rich.console import Console
 from rich.table import Table
 
 from . import __version__
+from .cli_common import model_options as _model_options
+from .cli_common import open_detector as _detector
+from .cli_view import view
 from .detection import MINIMUM_SCORE
-from .names import SIMULATED, SYSTEMS, TABLES, table_weights
+from .names import SIMULATED, SYSTEMS
 
 if TYPE_CHECKING:
     from .detection import Detection
-    from .detector import GraspDetector
     from .image_files import ListedImage
 
 # Imports of torch and mujoco stay inside the commands: --help answers at once.
@@ -45,6 +47,9 @@ class _Shard(click.ParamType):
 @click.version_option(__version__)
 def main() -> None:
     """Grasp detection with a multi-stage spatial transformer network."""
+
+
+main.add_command(view)
 
 
 @main.command()
@@ -171,48 +176,6 @@ def _fold(data, fold: int, object_wise: bool, seed: int, out: Path):
         write_atomically(out / 'split.json', (json.dumps(split.to_json(), indent=1)
                                               + '\n').encode())
     return Subset(data, split.train), Subset(data, split.validation)
-
-
-def _model_options(command):
-    """Give a command the options that choose a model and how it runs; see :func:`_detector`."""
-    for option in reversed((
-            click.option('--model', default='default', show_default=True,
-                         help='A .safetensors file; default is the one that comes with the '
-                              'package.'),
-            click.option('--system', type=click.Choice(SYSTEMS),
-                         help='Instead of --model: this row of Table I.'),
-            click.option('--trained-on', type=click.Choice(TABLES), default=TABLES[0],
-                         show_default=True, help='Which weights of --system.'),
-            click.option('--device', default='auto', show_default=True,
-                         help='auto, cpu, cuda or cuda:N'),
-            click.option('--threads', type=click.IntRange(0), default=0, show_default=True,
-                         help='CPU threads of the network; 0 = all cores.'),
-            click.option('--candidates', type=click.IntRange(0, 256), default=0,
-                         show_default=True, help='K, the locations to propose; 0 = the '
-                                                 "model's own number."))):
-        command = option(command)
-    return command
-
-
-def _detector(model: str, device: str, threads: int, candidates: int = 0,
-              system: str | None = None, trained_on: str = TABLES[0]) -> GraspDetector:
-    from .detector import GraspDetector, find_weights
-    from .stn.checkpoint import CheckpointError
-    if system and model != 'default':
-        raise click.UsageError('give --system or --model, not both')
-    try:
-        if system:
-            # Not the shipped multi-stage network, but the one in the paper's own setting.
-            try:
-                model = str(find_weights(table_weights(trained_on, system)))
-            except CheckpointError:
-                raise click.ClickException(
-                    f'there are no weights of {system} trained on {trained_on} images; make some '
-                    f'with: grasp_stn train --system {system}, and name them with --model'
-                    ) from None
-        return GraspDetector(model, device=device, threads=threads, candidates=candidates)
-    except (CheckpointError, ValueError) as error:
-        raise click.ClickException(str(error)) from None
 
 
 @main.group()

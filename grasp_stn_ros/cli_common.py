@@ -1,0 +1,73 @@
+"""What several commands share: the options of a model, and the door to ROS."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .names import SYSTEMS, TABLES, table_weights
+
+if TYPE_CHECKING:
+    from .detector import GraspDetector
+
+
+def model_options(command):
+    """Give a command the options that choose a model and how it runs; see `open_detector`."""
+    for option in reversed((
+            click.option('--model', default='default', show_default=True,
+                         help='A .safetensors file; default is the one that comes with the '
+                              'package.'),
+            click.option('--system', type=click.Choice(SYSTEMS),
+                         help='Instead of --model: this row of Table I.'),
+            click.option('--trained-on', type=click.Choice(TABLES), default=TABLES[0],
+                         show_default=True, help='Which weights of --system.'),
+            click.option('--device', default='auto', show_default=True,
+                         help='auto, cpu, cuda or cuda:N'),
+            click.option('--threads', type=click.IntRange(0), default=0, show_default=True,
+                         help='CPU threads of the network; 0 = all cores.'),
+            click.option('--candidates', type=click.IntRange(0, 256), default=0,
+                         show_default=True, help='K, the locations to propose; 0 = the '
+                                                 "model's own number."))):
+        command = option(command)
+    return command
+
+
+def open_detector(model: str, device: str, threads: int, candidates: int = 0,
+                  system: str | None = None, trained_on: str = TABLES[0],
+                  **settings: Any) -> GraspDetector:
+    """Load what :func:`model_options` chose; ``settings`` are further ones of the detector."""
+    from .detector import GraspDetector, find_weights
+    from .stn.checkpoint import CheckpointError
+    if system and model != 'default':
+        raise click.UsageError('give --system or --model, not both')
+    try:
+        if system:
+            # Not the shipped multi-stage network, but the one in the paper's own setting.
+            try:
+                model = str(find_weights(table_weights(trained_on, system)))
+            except CheckpointError:
+                raise click.ClickException(
+                    f'there are no weights of {system} trained on {trained_on} images; make some '
+                    f'with: grasp_stn train --system {system}, and name them with --model'
+                    ) from None
+        return GraspDetector(model, device=device, threads=threads, candidates=candidates,
+                             **settings)
+    except (CheckpointError, ValueError) as error:
+        raise click.ClickException(str(error)) from None
+
+
+def ros_module(name: str):
+    """
+    Import ``grasp_stn_ros.ros.NAME``; a click error says what to do where ROS is missing.
+
+    By name, and only here: nothing outside of ros/ depends on ROS.
+    """
+    try:
+        return importlib.import_module(f'{__package__}.ros.{name}')
+    except ImportError as error:
+        raise click.ClickException(
+            f'NO_ROS: this needs ROS 2, and importing it failed ({error}). Source an '
+            'installation (source /opt/ros/$ROS_DISTRO/setup.bash) and the workspace with '
+            'grasp_stn_interfaces, or use .venv/bin/grasp_stn of `make setup`') from None
