@@ -17,6 +17,7 @@ from rich.table import Table
 from . import __version__
 from .cli_common import model_options as _model_options
 from .cli_common import open_detector as _detector
+from .cli_recordings import record, replay
 from .cli_view import view
 from .detection import MINIMUM_SCORE
 from .names import SIMULATED, SYSTEMS
@@ -49,7 +50,8 @@ def main() -> None:
     """Grasp detection with a multi-stage spatial transformer network."""
 
 
-main.add_command(view)
+for command in (view, record, replay):
+    main.add_command(command)
 
 
 @main.command()

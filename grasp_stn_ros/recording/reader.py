@@ -263,7 +263,7 @@ class Recording:
                 yield color, depth, info
 
     def _partner(self, color: Any, depths: deque[Any], last: bool) -> Any:
-        """Depth image nearest in time; None while a nearer one may come, False if there is none."""
+        """Depth image nearest in time; None while a nearer one may come, False if none will."""
         stamp = stamp_nanoseconds(color)
         nearest = min(depths, key=lambda d: abs(stamp_nanoseconds(d) - stamp), default=None)
         gap = None if nearest is None else stamp_nanoseconds(nearest) - stamp

@@ -96,9 +96,9 @@ class RecordingWriter:
         header = header_fields(time)
         self.message(TOPICS['color'], IMAGE, image_fields(frame.rgb, 'rgb8', header), time)
         if frame.depth is not None:
-            millimetres = np.nan_to_num(np.rint(frame.depth * 1e3), nan=0.0).clip(0, 65535)
+            # Metres: detection in millimetres would not be the same again.
             self.message(TOPICS['depth'], IMAGE,
-                         image_fields(millimetres.astype('<u2'), '16UC1', header), time)
+                         image_fields(frame.depth.astype('<f4'), '32FC1', header), time)
         if frame.intrinsics is not None:
             self.message(TOPICS['camera_info'], CAMERA_INFO, _camera_info_fields(frame, header),
                          time)
