@@ -96,7 +96,8 @@ def view(source: Path | None, depth: Path | None, intrinsics: tuple[float, ...] 
                 webbrowser.open(page.address)
         shown: Iterable[Shown]
         if node is not None:
-            shown = ros_module('view_source').watch(node, scene)
+            shown = ros_module('view_source').watch(
+                node, scene, lambda text: click.echo(text, err=True))
         elif source is not None and source.suffix == '.mcap':
             shown = _recording(source, recorded, model, minimum_score, scene)
         else:
@@ -116,8 +117,8 @@ def view(source: Path | None, depth: Path | None, intrinsics: tuple[float, ...] 
             click.echo(f'picture: {screenshot}')
         elif save:
             click.echo(f'recording: {save}; open it with: rerun {save}')
-        else:
-            _wait()
+        elif node is None or count == limit:
+            _wait()      # otherwise it has been interrupted already
     except (SourceError, BrowserError, RecordingError, GraspError) as error:
         raise click.ClickException(str(error)) from None
     except KeyboardInterrupt:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 import os
+import signal
+import threading
 import time
 from typing import Any
 
@@ -17,6 +19,7 @@ from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
 from .environment import shared_memory_profile
+from .spinning import stop_event
 
 DISCOVERY_SECONDS = 5.0
 _INPUTS = ('color', 'depth', 'camera_info')
@@ -43,6 +46,17 @@ def joined(name: str) -> Iterator[tuple[Node, SingleThreadedExecutor]]:
         executor.shutdown()
         node.destroy_node()
         rclpy.try_shutdown(context=context)
+
+
+@contextmanager
+def until_interrupted() -> Iterator[threading.Event]:
+    """Return an event that SIGINT and SIGTERM set within; what they did before comes back."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop_event()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def full_name(name: str) -> str:

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+import importlib
 from pathlib import Path
 import time
 
 from ament_index_python.packages import PackageNotFoundError, get_package_share_directory
 from rclpy.qos import QoSProfile, ReliabilityPolicy
-from rosidl_runtime_py.utilities import get_message
 
 from ..recording import definitions
 from ..recording.reader import RecordingError
 from ..recording.writer import CAMERA_INFO, IMAGE, POSE, STAGES, RecordingWriter
 from . import graph
-from .spinning import stop_event
 
-_MARKERS, _DIAGNOSTICS = 'visualization_msgs/msg/MarkerArray', 'diagnostic_msgs/msg/DiagnosticArray'
+_MARKERS = 'visualization_msgs/msg/MarkerArray'
+_DIAGNOSTICS = 'diagnostic_msgs/msg/DiagnosticArray'
 _KINDS = {'color': IMAGE, 'depth': IMAGE, 'camera_info': CAMERA_INFO, 'stages': STAGES,
           'grasp': POSE}
 _MORE = {'markers': _MARKERS, 'debug_image': IMAGE}
@@ -31,6 +31,12 @@ def definition(name: str) -> str | None:
         return definitions.known(name)
 
 
+def message_class(kind: str) -> type:
+    """Return the class of ``package/msg/Name``."""
+    package, _, name = kind.split('/')
+    return getattr(importlib.import_module(f'{package}.msg'), name)
+
+
 def record(path: Path, name: str, seconds: float | None, all_topics: bool,
            say: Callable[[str], None]) -> int:
     """
@@ -38,8 +44,7 @@ def record(path: Path, name: str, seconds: float | None, all_topics: bool,
 
     Raises :class:`RecordingError` (bad file, no such node, nothing came).
     """
-    stop = stop_event()
-    with graph.joined('grasp_stn_record') as (node, executor):
+    with graph.until_interrupted() as stop, graph.joined('grasp_stn_record') as (node, executor):
         try:
             name = graph.find(node, executor, name)
             values = graph.parameters(node, executor, name)
@@ -53,7 +58,7 @@ def record(path: Path, name: str, seconds: float | None, all_topics: bool,
         with RecordingWriter(path, topics, values, definition) as writer:
             for topic, kind in kinds.items():
                 node.create_subscription(
-                    get_message(kind), topic,
+                    message_class(kind), topic,
                     lambda data, t=topic, k=kind: writer.raw(t, k, data, time.time_ns()),
                     # Best effort hears publishers of either kind.
                     QoSProfile(depth=30, reliability=ReliabilityPolicy.BEST_EFFORT), raw=True)

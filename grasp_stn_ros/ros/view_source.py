@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+import time
 
 from rclpy.qos import QoSProfile, qos_profile_sensor_data
 from sensor_msgs.msg import CameraInfo, Image
@@ -16,10 +17,10 @@ from ..recording.replay import detector_settings
 from ..viewing.scene import Scene, Shown
 from ..viewing.sources import SourceError
 from . import graph
-from .spinning import stop_event
 
 # Images that wait for what was found in them: seconds of a camera at 30 Hz.
 _KEPT = 60
+_PATIENCE = 5.0     # seconds without anything to show before that is said
 
 
 class _Watch:
@@ -71,15 +72,25 @@ class _Watch:
                                detection_from_message(stages, frame.intrinsics), stamp / 1e9))
         return shown
 
+    def missing(self, values: dict) -> str:
+        """Say what has not come."""
+        here = {'colour': self._images['color'], 'depth': self._images['depth'],
+                'camera_info': self._info, 'stages': self._stages}
+        absent = [name for name, content in here.items() if not content]
+        hint = '; the node is in mode on_demand and detects when ~/detect_grasp is called' \
+            if absent == ['stages'] and values.get('mode') == 'on_demand' else \
+            '; `grasp_stn doctor` says more'
+        return f'nothing to show yet: no {", ".join(absent) or "matching stamps"}{hint}'
 
-def watch(name: str, scene: Scene) -> Iterator[Shown]:
+
+def watch(name: str, scene: Scene, say: Callable[[str], None]) -> Iterator[Shown]:
     """
     Show what the node ``name`` sees and finds, until SIGINT or SIGTERM.
 
-    Sets the gripper of ``scene`` to that of the node. Raises :class:`SourceError`.
+    Sets the gripper of ``scene`` to that of the node; ``say`` is told when nothing comes. Raises
+    :class:`SourceError`.
     """
-    stop = stop_event()
-    with graph.joined('grasp_stn_view') as (node, executor):
+    with graph.until_interrupted() as stop, graph.joined('grasp_stn_view') as (node, executor):
         try:
             name = graph.find(node, executor, name)
             values = graph.parameters(node, executor, name)
@@ -87,6 +98,12 @@ def watch(name: str, scene: Scene) -> Iterator[Shown]:
             raise SourceError(str(error)) from None
         scene.gripper = detector_settings(values)['gripper']
         watching = _Watch(node, graph.topics(node, name, values), values.get('intrinsics', 'K'))
+        silent_since = time.monotonic()
         while not stop.is_set():
             executor.spin_once(timeout_sec=0.1)
-            yield from watching.ready()
+            for shown in watching.ready():
+                silent_since = float('inf')
+                yield shown
+            if time.monotonic() - silent_since > _PATIENCE:
+                silent_since = float('inf')
+                say(watching.missing(values))
