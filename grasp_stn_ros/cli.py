@@ -17,6 +17,7 @@ from rich.table import Table
 from . import __version__
 from .cli_common import model_options as _model_options
 from .cli_common import open_detector as _detector
+from .cli_doctor import doctor
 from .cli_recordings import record, replay
 from .cli_view import view
 from .detection import MINIMUM_SCORE
@@ -50,7 +51,7 @@ def main() -> None:
     """Grasp detection with a multi-stage spatial transformer network."""
 
 
-for command in (view, record, replay):
+for command in (view, record, replay, doctor):
     main.add_command(command)
 
 

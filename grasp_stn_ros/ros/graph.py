@@ -15,7 +15,7 @@ from rcl_interfaces.srv import GetParameters, ListParameters
 import rclpy
 from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
-from rclpy.node import Node
+from rclpy.node import Node, NodeNameNonExistentError
 from rclpy.signals import SignalHandlerOptions
 
 from .environment import shared_memory_profile
@@ -140,7 +140,10 @@ def topics(node: Node, name: str, values: dict[str, Any]) -> dict[str, str]:
     """
     namespace = name.rpartition('/')[0]
     own, base = name.rpartition('/')[2], namespace or '/'
-    heard = {topic for topic, _ in node.get_subscriber_names_and_types_by_node(own, base)}
+    try:
+        heard = {topic for topic, _ in node.get_subscriber_names_and_types_by_node(own, base)}
+    except NodeNameNonExistentError:
+        heard = set()
     found = {}
     for role in _INPUTS:
         topic = values.get(f'{role}_topic', '')
