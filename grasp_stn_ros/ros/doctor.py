@@ -23,7 +23,7 @@ from . import graph, parameters
 from .environment import share_directory
 
 _KINDS = {'color': Image, 'depth': Image, 'camera_info': CameraInfo}
-_DISCOVERY = 2.0     # seconds until the graph is known
+_DISCOVERY = 4.0     # seconds until the graph is known
 
 
 @dataclass(frozen=True)
