@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from .viewing.scene import Shown
     from .viewing.sources import Named
 
+# A busy machine without a GPU needs minutes to compile the viewer and draw it.
+_PICTURE_SECONDS = 600.0
+
 
 @click.command()
 @click.argument('source', required=False, type=click.Path(path_type=Path))
@@ -113,7 +116,7 @@ def view(source: Path | None, depth: Path | None, intrinsics: tuple[float, ...] 
         if count == 0:
             raise click.ClickException('NO_FRAMES: there was nothing to show')
         if screenshot:
-            take_picture(page.picture_address, screenshot, 120.0, size)
+            take_picture(page.picture_address, screenshot, _PICTURE_SECONDS, size)
             click.echo(f'picture: {screenshot}')
         elif save:
             click.echo(f'recording: {save}; open it with: rerun {save}')

@@ -29,10 +29,15 @@ _NAMES = ('chromium', 'chromium-browser', 'google-chrome', 'google-chrome-stable
 # Software rendering: a picture is to be the same on every machine, with or without a GPU.
 _SWITCHES = ('--headless=new', '--no-sandbox', '--use-angle=swiftshader',
              '--enable-unsafe-swiftshader', '--hide-scrollbars', '--no-first-run',
-             '--disable-extensions', '--disable-background-networking', '--disable-sync')
-# A page with fewer colours than this is still a splash screen.
-_LEAST_COLOURS = 500
-_PAUSE = 0.7           # seconds between two looks
+             '--disable-extensions', '--disable-background-networking', '--disable-sync',
+             # Compiled once and plainly: optimizing a viewer takes longer than looking at it.
+             '--js-flags=--liftoff-only')
+# A page with fewer colours than this is a splash screen, or a layout without images.
+_LEAST_COLOURS = 2000
+# Share of the pixels that may differ between two looks at a page that is at rest.
+_RESTLESS = 0.0005
+_PAUSE = 0.7               # seconds between two looks
+_ANSWER_SECONDS = 300.0    # software rendering on a busy machine takes its time
 
 
 class BrowserError(RuntimeError):
@@ -128,7 +133,8 @@ class HeadlessPage:
             pixels = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_COLOR)
             assert pixels is not None
             drawn = len(np.unique(pixels.reshape(-1, 3), axis=0)) >= _LEAST_COLOURS
-            if drawn and previous is not None and np.array_equal(previous, pixels):
+            if drawn and previous is not None and \
+                    (previous != pixels).any(axis=2).mean() <= _RESTLESS:
                 return png
             previous = pixels if drawn else None
             time.sleep(_PAUSE)
@@ -157,7 +163,7 @@ class HeadlessPage:
             raise BrowserError('NO_BROWSER: Chromium ended at once; run it by hand to see '
                                'why: chromium --headless=new about:blank') from None
         while True:
-            answer = json.loads(self._receive(30.0))
+            answer = json.loads(self._receive(_ANSWER_SECONDS))
             if answer.get('id') == self._number:
                 if 'error' in answer:
                     raise BrowserError(f'BROWSER_ERROR: {method}: {answer["error"]["message"]}')
