@@ -39,8 +39,8 @@ _SURVEYED = 400     # messages that are looked at to learn which topic is what
 # Colour images that wait for their depth; more means that there is none.
 _WAITING = 60
 # Whatever a damaged file makes a parser raise.
-_BROKEN = (McapError, EOFError, ValueError, KeyError, IndexError, TypeError, AttributeError,
-           struct.error, zlib.error, MemoryError, UnicodeDecodeError, OverflowError)
+_BROKEN = (McapError, EOFError, OSError, ValueError, KeyError, IndexError, TypeError,
+           AttributeError, struct.error, zlib.error, MemoryError, OverflowError)
 
 
 class RecordingError(RuntimeError):
