@@ -1,4 +1,4 @@
-"""Recordings: written, read, detected in again, compared; and what is wrong with a file is named."""
+"""Recordings: written, read, detected in again, compared; what is wrong with a file is named."""
 
 import json
 import random
@@ -17,7 +17,14 @@ from grasp_stn_ros.reasons import Reason
 from grasp_stn_ros.recording import definitions
 from grasp_stn_ros.recording.reader import Recording, RecordingError
 from grasp_stn_ros.recording.replay import compare, detector_settings
-from grasp_stn_ros.recording.writer import IMAGE, RecordingWriter, header_fields, image_fields
+from grasp_stn_ros.recording.writer import (
+    CAMERA_INFO,
+    IMAGE,
+    RecordingWriter,
+    camera_info_fields,
+    header_fields,
+    image_fields,
+)
 from grasp_stn_ros.rectangle import GraspRectangle
 from grasp_stn_ros.rgbd import CameraIntrinsics, RgbdFrame
 
@@ -160,9 +167,8 @@ def somebody_elses(path, depth_encoding='16UC1', delay=0):
             late = header_fields(time + delay, 'cam_optical_frame')
             writer.message('/cam/aligned/image', IMAGE, image_fields(
                 np.full((48, 64), 500 + index, '<u2'), depth_encoding, late), time)
-            from grasp_stn_ros.recording.writer import CAMERA_INFO, _camera_info_fields
             writer.message('/cam/rgb/camera_info', CAMERA_INFO,
-                           _camera_info_fields(frame, head), time)
+                           camera_info_fields(frame, head), time)
     return path
 
 

@@ -22,6 +22,7 @@ from mcap.exceptions import McapError
 from mcap.reader import NonSeekingReader, SeekingReader
 from mcap.records import Schema
 from mcap_ros2.decoder import DecoderFactory
+from zstandard import ZstdError
 
 from ..detection import Detection
 from ..messages import detection_from_message, frame_from_messages, stamp_nanoseconds
@@ -40,7 +41,8 @@ _SURVEYED = 400     # messages that are looked at to learn which topic is what
 _WAITING = 60
 # Whatever a damaged file makes a parser raise.
 _BROKEN = (McapError, EOFError, OSError, ValueError, KeyError, IndexError, TypeError,
-           AttributeError, struct.error, zlib.error, MemoryError, OverflowError)
+           AttributeError, RuntimeError, struct.error, zlib.error, ZstdError, MemoryError,
+           OverflowError)
 
 
 class RecordingError(RuntimeError):

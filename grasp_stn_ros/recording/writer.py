@@ -100,7 +100,7 @@ class RecordingWriter:
             self.message(TOPICS['depth'], IMAGE,
                          image_fields(frame.depth.astype('<f4'), '32FC1', header), time)
         if frame.intrinsics is not None:
-            self.message(TOPICS['camera_info'], CAMERA_INFO, _camera_info_fields(frame, header),
+            self.message(TOPICS['camera_info'], CAMERA_INFO, camera_info_fields(frame, header),
                          time)
         if detection is None:
             return
@@ -123,7 +123,8 @@ def image_fields(pixels: np.ndarray, encoding: str, header: dict[str, Any]) -> d
             'data': pixels.tobytes()}
 
 
-def _camera_info_fields(frame: RgbdFrame, header: dict[str, Any]) -> dict[str, Any]:
+def camera_info_fields(frame: RgbdFrame, header: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields of the ``sensor_msgs/CameraInfo`` of an ideal pinhole camera."""
     assert frame.intrinsics is not None
     fx, fy, cx, cy = (frame.intrinsics.fx, frame.intrinsics.fy, frame.intrinsics.cx,
                       frame.intrinsics.cy)
