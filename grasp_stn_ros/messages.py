@@ -51,7 +51,8 @@ def _view(image: Any, dtype: str, channels: int, reason: Reason) -> np.ndarray:
     if len(image.data) < needed:
         raise GraspError(reason, f'{len(image.data)} bytes of data, but {width}x{height} '
                                  f'{image.encoding} with step {step} are {needed}')
-    shape, strides = (height, width), (step, channels * item)
+    shape: tuple[int, ...] = (height, width)
+    strides: tuple[int, ...] = (step, channels * item)
     if channels > 1:
         shape, strides = (*shape, channels), (*strides, item)
     flat = np.frombuffer(image.data, np.uint8)
@@ -172,7 +173,7 @@ def _grasp(candidate: Any, intrinsics: CameraIntrinsics) -> Grasp | None:
         return None
     rotation = rotation_from_quaternion(*quaternion)
     approach = rotation[:, 0]
-    ray = intrinsics.rays([candidate.rectangle.x, candidate.rectangle.y])
+    ray = intrinsics.rays(np.array([candidate.rectangle.x, candidate.rectangle.y]))
     # The point of {position - t * approach} that is nearest to the ray.
     (back, _), *_ = np.linalg.lstsq(np.stack([approach, ray], axis=1), position, rcond=None)
     return Grasp(position, rotation, float(candidate.opening), float(candidate.jaw_size),

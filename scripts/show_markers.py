@@ -1,7 +1,8 @@
 """
 Show what grasp_node sends to RViz, as Rerun draws it: to look at markers where there is no RViz.
 
-    python scripts/show_markers.py FILE.rrd [FILE.png]
+    python scripts/show_markers.py FILE.rrd
+    python scripts/show_markers.py - FILE.png
 
 The markers of one simulated scene go through MarkerBuilder and back from the messages, with
 nothing else: what is wrong with them is wrong in the picture as well. Needs ROS, rerun-sdk, and a

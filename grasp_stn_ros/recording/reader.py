@@ -179,7 +179,10 @@ class Recording:
     def _guess(self) -> dict[str, str]:
         """Return which topic is what, by types and encodings."""
         self._kinds: dict[str, str] = {}
-        depth, colour, infos, stages = [], [], [], []
+        depth: list[str] = []
+        colour: list[str] = []
+        infos: list[str] = []
+        stages: list[str] = []
         for message in itertools.islice(self.messages(), _SURVEYED):
             topic, new = message.topic, message.topic not in self._kinds
             self._kinds[topic] = message.kind

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 import math
+from typing import Any
 
 import numpy as np
 
@@ -118,14 +119,15 @@ class Scene:
                 radii=rr.Radius.ui_points(2.5)))
 
         at = label_positions(np.array([c.location for c in candidates]).reshape(-1, 2), size)
-        for stage, colours, texts in (
+        layers: tuple[tuple[str, Any, list[str]], ...] = (
                 (STAGES[0], located, [f'{c.location_score:.2f}' for c in candidates]),
                 (STAGES[1], _YELLOW, [f'{math.degrees(c.theta):.0f}°' for c in candidates]),
                 (STAGES[2], _WHITE, [f'{c.rectangle.opening:.0f} x {c.rectangle.jaw:.0f} px'
                                      for c in candidates]),
-                (STAGES[3], scored, [_score_label(c, detection) for c in candidates])):
+                (STAGES[3], scored, [_score_label(c, detection) for c in candidates]))
+        for stage, shade, texts in layers:
             self._log(f'image/{stage}/labels', rr.Points2D(
-                _pixel(at), colors=colours, radii=rr.Radius.ui_points(0.5), labels=texts,
+                _pixel(at), colors=shade, radii=rr.Radius.ui_points(0.5), labels=texts,
                 show_labels=True))
             self._log(f'image/{stage}/leaders', rr.LineStrips2D(
                 [_pixel([c.location, end]) for c, end in zip(candidates, at, strict=True)],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 import re
 
@@ -70,7 +71,7 @@ def from_folder(folder: Path, intrinsics: CameraIntrinsics | None) -> list[Named
                               'one of the data sets that `grasp_stn train` reads') from None
         return [_file(str(rgb.relative_to(folder)), rgb, depth, intrinsics)
                 for rgb, depth in pairs]
-    return [Named(f'{folder.name} {name}', lambda i=index: _labelled(data, i))
+    return [Named(f'{folder.name} {name}', partial(_labelled, data, index))
             for index, name in enumerate(data.names)]
 
 
@@ -108,4 +109,4 @@ def from_simulator(scenes: int, seed: int, objects: int | None) -> Iterator[Name
             scene.close()
 
     for index in range(scenes):
-        yield Named(f'simulated scene {index}, seed {seed}', lambda i=index: render(i))
+        yield Named(f'simulated scene {index}, seed {seed}', partial(render, index))
