@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from . import __version__
+from .cli_common import Commands
 from .cli_common import model_options as _model_options
 from .cli_common import open_detector as _detector
 from .cli_doctor import doctor
@@ -45,7 +46,7 @@ class _Shard(click.ParamType):
         return part, parts
 
 
-@click.group(context_settings={'help_option_names': ['-h', '--help']})
+@click.group(cls=Commands, context_settings={'help_option_names': ['-h', '--help']})
 @click.version_option(__version__)
 def main() -> None:
     """Grasp detection with a multi-stage spatial transformer network."""
@@ -553,7 +554,7 @@ def detect(rgb: Path | None, depth: Path | None, intrinsics: tuple[float, ...] |
                 detection = detector.detect(frame, region, minimum_score, need_pose=False)
                 reason, message = detection.reason.name, detection.message
             except GraspError as error:
-                reason, message = error.reason.name, str(error)
+                reason, message = error.reason.name, error.detail or str(error)
         broken += detection is None
         record = detection_record(job.name, detection, reason, message)
         if as_json:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,21 @@ from .names import SYSTEMS, TABLES, table_weights
 
 if TYPE_CHECKING:
     from .detector import GraspDetector
+
+
+class Commands(click.Group):
+    """A group whose commands name a file that cannot be used, instead of a traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command."""
+        try:
+            return super().invoke(ctx)
+        except OSError as error:
+            if error.errno == errno.EPIPE or error.filename is None:
+                raise
+            name = 'CANNOT_WRITE' if error.errno in (errno.EACCES, errno.EROFS, errno.ENOSPC,
+                                                     errno.EEXIST) else 'FILE_ERROR'
+            raise click.ClickException(f'{name}: {error.filename}: {error.strerror}') from None
 
 
 def model_options(command):

@@ -72,10 +72,12 @@ def view(source: Path | None, depth: Path | None, intrinsics: tuple[float, ...] 
     given = [name for name, value in (('SOURCE', source), ('--simulate', scenes),
                                       ('--node', node)) if value]
     if len(given) != 1:
-        raise click.UsageError(f'give one of SOURCE, --simulate N and --node, not '
-                               f'{" and ".join(given) if given else "nothing"}')
+        raise click.UsageError('give one of SOURCE, --simulate N and --node'
+                               + (f', not {" and ".join(given)}' if given else ''))
     if save and screenshot:
         raise click.UsageError('give --save or --screenshot, not both')
+    if screenshot and screenshot.suffix.lower() != '.png':
+        raise click.ClickException(f'BAD_NAME: screenshots end in .png, {screenshot} does not')
     _check(source, depth, recorded)
     try:
         from .viewing.browser import BrowserError, find_chromium, take_picture
@@ -166,7 +168,7 @@ def _detected(named: Iterable[Named], opener: Callable[[], GraspDetector],
         try:
             frame = each.read()
         except GraspError as error:
-            click.echo(f'{each.name}: {error}', err=True)
+            click.echo(f'{each.name}: {error.reason.name}: {error.detail or error}', err=True)
             continue
         detection = detector.detect(frame, None, minimum_score, need_pose=False)
         yield Shown(each.name, frame, detection, titles=tuple(detector.stage_titles))
