@@ -30,6 +30,10 @@ setup(
         *shared('models'),
     ],
     install_requires=['setuptools'],
+    extras_require={
+        'record': ['mcap', 'mcap-ros2-support'],
+        'view': ['mcap', 'mcap-ros2-support', 'rerun-sdk'],
+    },
     python_requires='>=3.10',
     zip_safe=False,
     maintainer='grasp_stn_ros maintainers',

@@ -1,4 +1,4 @@
-"""The command line: ``grasp_stn annotate | simulate | train | evaluate | table | ...``."""
+"""The command line ``grasp_stn``; commands with a module of their own are added here."""
 
 from __future__ import annotations
 
@@ -17,10 +17,13 @@ from rich.table import Table
 from . import __version__
 from .cli_annotate import annotate
 from .cli_benchmark import benchmark
+from .cli_common import Commands, Shard, model_options, open_detector
+from .cli_doctor import doctor
 from .cli_meshes import mesh_objects, print_outcomes
-from .cli_options import Shard, make_detector, model_options
+from .cli_recordings import record, replay
 from .cli_stability import stability
 from .cli_training import calibrate, own_trials, train
+from .cli_view import view
 from .detection import MINIMUM_SCORE
 from .names import MODALITIES, SIMULATED, SYSTEMS
 
@@ -31,13 +34,13 @@ if TYPE_CHECKING:
 # Imports of torch and mujoco stay inside the commands: --help answers at once.
 
 
-@click.group(context_settings={'help_option_names': ['-h', '--help']})
+@click.group(cls=Commands, context_settings={'help_option_names': ['-h', '--help']})
 @click.version_option(__version__)
 def main() -> None:
     """Grasp detection with a multi-stage spatial transformer network."""
 
 
-for _command in (train, own_trials, calibrate, benchmark, annotate):
+for _command in (train, own_trials, calibrate, benchmark, annotate, view, record, replay, doctor):
     main.add_command(_command)
 
 
@@ -112,8 +115,8 @@ def accuracy(data: Path, split: Path | None, images: int | None, modality: str, 
     from .evaluation.accuracy import judge, summarize
     from .evaluation.failures import draw_worst
     from .evaluation.report import write_json
-    detector = make_detector(model, device, threads, candidates, system, trained_on, modality,
-                             turns)
+    detector = open_detector(model, device, threads, candidates, system, trained_on,
+                             modality=modality, turns=turns)
     try:
         opened = open_dataset(data)
         frames: Dataset = opened
@@ -165,7 +168,7 @@ def lift(scenes: int, seed: int, meshes: Path | None, output: Path | None, worst
     from .evaluation.failures import draw_failed
     from .evaluation.report import write_json
     from .simulation.objects import make_object
-    detector = make_detector(model, device, threads, candidates, system, trained_on)
+    detector = open_detector(model, device, threads, candidates, system, trained_on)
     make: Callable = make_object
     what = 'unseen procedural objects'
     if meshes:
@@ -204,7 +207,7 @@ def clutter(scenes: int, objects: int, seed: int, output: Path | None, model: st
 
     from .evaluation import clutter as clearing
     from .evaluation.report import write_json
-    detector = make_detector(model, device, threads, candidates, system, trained_on)
+    detector = open_detector(model, device, threads, candidates, system, trained_on)
     rows = [clearing.run_scene(detector, seed, index, objects)
             for index in track(range(scenes), 'tables', disable=not sys.stderr.isatty())]
     result = clearing.summarize(rows)
@@ -449,7 +452,7 @@ def detect(rgb: Path | None, depth: Path | None, intrinsics: tuple[float, ...] |
         jobs = list(_jobs(rgb, depth, intrinsics, list_file))
     except GraspError as error:
         raise click.ClickException(str(error)) from None
-    detector = make_detector(model, device, threads, candidates, system, trained_on)
+    detector = open_detector(model, device, threads, candidates, system, trained_on)
     detector.warm_up()
     broken = 0
     for index, job in enumerate(jobs):
@@ -462,7 +465,7 @@ def detect(rgb: Path | None, depth: Path | None, intrinsics: tuple[float, ...] |
                 detection = detector.detect(frame, region, minimum_score, need_pose=False)
                 reason, message = detection.reason.name, detection.message
             except GraspError as error:
-                reason, message = error.reason.name, str(error)
+                reason, message = error.reason.name, error.detail or str(error)
         broken += detection is None
         record = detection_record(job.name, detection, reason, message)
         if as_json:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .cli_options import Shard, make_detector, model_options
+from .cli_common import Shard, model_options, open_detector
 from .names import SYSTEMS
 
 if TYPE_CHECKING:
@@ -220,7 +220,7 @@ def own_trials(data: Path, images: int | None, trials: int, shard: tuple[int, in
     from .data.sample import DataError
     from .data.simulated import SimulatedDataset
     from .simulation.own_trials import try_own
-    detector = make_detector(model, device, threads, candidates, system, trained_on)
+    detector = open_detector(model, device, threads, candidates, system, trained_on)
     try:
         count = len(SimulatedDataset(data))
         indices = range(shard[0], min(count, images or count), shard[1])

@@ -440,6 +440,8 @@ def fit_to_installation(files):
     for name in files:
         for line in (ROOT / name).read_text().splitlines():
             wanted = line.split('#')[0].strip()
+            if wanted == 'rerun-sdk' and kept.get('numpy', '2').startswith('1.'):
+                continue  # needs NumPy 2; what needs the viewer says that it is missing
             # Debian's OpenCV has no distribution metadata that pip could see.
             if wanted and not (wanted.startswith('opencv') and has_module('cv2')):
                 requirements.append(wanted)

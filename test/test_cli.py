@@ -154,7 +154,9 @@ def test_depth_files_of_other_types_are_refused(tmp_path):
     (['detect', 'x.png', '--device', 'tpu'], 'expected auto, cpu'),
     (['detect', 'x.png', '--intrinsics', '0', '0', '0', '0'], 'uncalibrated'),
     (['simulate', '--scenes', '1', '--out', 'x', '--shard', '3/2'], 'between 0 and N - 1'),
-    (['train', '--data', '.', '--out', 'x'], 'dataset.json is missing')])
+    (['train', '--data', '.', '--out', 'x'], 'dataset.json is missing'),
+    (['detect', 'x.png'], 'x.png: no grasp, INVALID_IMAGE: x.png is missing'),
+    (['simulate', '--scenes', '1', '--out', '/dev/null'], 'CANNOT_WRITE: /dev/null')])
 def test_errors_say_what_to_do(arguments, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     result = run(*arguments)

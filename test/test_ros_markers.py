@@ -1,10 +1,14 @@
 """Markers that RViz accepts: scales, quaternions, ids, and nothing left over."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from ros_fixtures import BOX_DEPTH, INTRINSICS, RECTANGLE, StubDetector, box_scene
+from rviz_rules import problems
 from std_msgs.msg import Header
 from visualization_msgs.msg import Marker
+import yaml
 
 from grasp_stn_ros.grasp_pose import Gripper
 from grasp_stn_ros.rectangle import GraspRectangle
@@ -28,39 +32,48 @@ def points(marker: Marker) -> np.ndarray:
     return np.array([[p.x, p.y, p.z] for p in marker.points])
 
 
-def assert_valid(marker: Marker) -> None:
-    """What RViz complains about, or silently does not draw."""
-    assert marker.header == HEADER
-    q = marker.pose.orientation
-    assert np.hypot.reduce([q.x, q.y, q.z, q.w]) == pytest.approx(1.0)
-    numbers = [marker.pose.position.x, marker.pose.position.y, marker.pose.position.z]
-    assert np.isfinite(numbers).all()
-    assert np.isfinite(points(marker)).all()
-    assert marker.color.a > 0
-    scale = (marker.scale.x, marker.scale.y, marker.scale.z)
-    if marker.type == Marker.TEXT_VIEW_FACING:
-        assert marker.text
-        assert scale[2] > 0
-    elif marker.type == Marker.LINE_LIST:
-        assert scale[0] > 0
-        assert len(marker.points) % 2 == 0
-    elif marker.type == Marker.ARROW:
-        assert len(marker.points) == 2
-        assert min(scale[:2]) > 0
-    else:
-        assert min(scale) > 0
-
-
 def test_every_marker_is_valid_and_unique():
     array = MarkerBuilder(Gripper()).build(detect(), frame(), HEADER, 0.25)
+    assert not problems(array)
     for marker in array.markers:
         assert marker.action == Marker.ADD
-        assert_valid(marker)
+        assert marker.header == HEADER
         assert marker.lifetime.sec == 0
         assert marker.lifetime.nanosec == 250_000_000
     ids = [(m.ns, m.id) for m in array.markers]
     assert len(set(ids)) == len(ids)
     assert {ns for ns, _ in ids} == set(markers.NAMESPACES)
+
+
+def test_arrays_stay_valid_while_candidates_come_and_go():
+    """What is deleted is in the same array as what is added; RViz reads both."""
+    builder = MarkerBuilder(Gripper())
+    for rectangles in ((RECTANGLE, OTHER), (OTHER,), (), (RECTANGLE,), (OTHER, RECTANGLE)):
+        scores = tuple(0.9 - 0.1 * i for i in range(len(rectangles)))
+        array = builder.build(detect(rectangles, scores), frame(), HEADER, 0.0)
+        assert array.markers and not problems(array)
+
+
+@pytest.mark.parametrize('spoil, problem', [
+    (lambda m: setattr(m.scale, 'x', 0.0), 'not positive'),
+    (lambda m: setattr(m.pose.orientation, 'w', 0.5), 'not normalized'),
+    (lambda m: setattr(m.pose.position, 'y', float('nan')), 'nans'),
+    (lambda m: setattr(m.color, 'a', 0.0), 'transparent'),
+    (lambda m: setattr(m, 'id', 1), 'the same ns and id twice'),
+    (lambda m: setattr(m, 'header', Header()), 'frame_id')])
+def test_the_rules_see_what_they_look_for(spoil, problem):
+    array = MarkerBuilder(Gripper()).build(detect(), frame(), HEADER, 1.0)
+    spoil(next(m for m in array.markers if (m.ns, m.id) == (markers.LOCATIONS, 0)))
+    assert any(problem in text for text in problems(array))
+
+
+def test_rviz_has_a_switch_for_every_layer():
+    root = Path(__file__).resolve().parent.parent
+    config = yaml.safe_load((root / 'config' / 'grasp.rviz').read_text())
+    displays = {d['Name']: d for d in config['Visualization Manager']['Displays']}
+    assert set(displays['Stages']['Namespaces']) == set(markers.NAMESPACES)
+    assert all(displays['Stages']['Namespaces'].values())
+    assert {'Cloud', 'Image', 'Stages', 'Grasp'} <= set(displays)
 
 
 def test_stages_lie_where_the_rectangle_is():
@@ -81,7 +94,7 @@ def test_stages_lie_where_the_rectangle_is():
 
 def test_the_best_is_drawn_as_a_gripper_at_its_pose():
     array = MarkerBuilder(Gripper()).build(detect(), frame(), HEADER, 1.0)
-    left, right, palm, arrow = [m for m in array.markers if m.ns == markers.BEST]
+    left, right, palm = [m for m in array.markers if m.ns == markers.BEST]
     # Opening 60 mm along x, jaws 8 mm thick outside of it, tips at z = 0.772.
     assert left.pose.position.x == pytest.approx(0.075 - 0.034)
     assert right.pose.position.x == pytest.approx(0.075 + 0.034)
@@ -90,9 +103,18 @@ def test_the_best_is_drawn_as_a_gripper_at_its_pose():
         assert (jaw.scale.y, jaw.scale.z) == pytest.approx((0.008, 0.020))
     assert palm.scale.y == pytest.approx(0.060 + 2 * 0.008)
     assert palm.pose.position.z < left.pose.position.z
-    start, end = points(arrow)
-    direction = (end - start) / np.linalg.norm(end - start)
-    np.testing.assert_allclose(direction, [0, 0, 1], atol=1e-9)
+
+
+def test_the_way_to_the_best_starts_at_the_pre_grasp_pose():
+    array = MarkerBuilder(Gripper()).build(detect(), frame(), HEADER, 1.0)
+    best = [m for m in array.markers if m.ns == markers.BEST]
+    *ghost, arrow = [m for m in array.markers if m.ns == markers.APPROACH]
+    np.testing.assert_allclose(points(arrow), [[0.075, -0.03, 0.672], [0.075, -0.03, 0.772]],
+                               atol=1e-6)
+    for far, near in zip(ghost, best, strict=True):
+        assert near.pose.position.z - far.pose.position.z == pytest.approx(0.10)
+        assert far.pose.position.x == pytest.approx(near.pose.position.x)
+        assert far.scale == near.scale and far.color.a < near.color.a
 
 
 def test_what_vanishes_is_deleted_by_id():
@@ -110,8 +132,9 @@ def test_best_gripper_vanishes_with_the_best():
     builder = MarkerBuilder(Gripper())
     builder.build(detect(), frame(), HEADER, 1.0)
     array = builder.build(detect((OTHER,), (0.4,)), frame(), HEADER, 1.0)
-    gone = [m.id for m in array.markers if m.ns == markers.BEST and m.action == Marker.DELETE]
-    assert gone == [0, 1, 2, 3]
+    gone = {(m.ns, m.id) for m in array.markers if m.action == Marker.DELETE}
+    assert gone >= {(markers.BEST, i) for i in range(3)}
+    assert gone >= {(markers.APPROACH, i) for i in range(4)}
 
 
 @pytest.mark.parametrize('case', ['no candidates', 'no depth', 'no depth anywhere near'])
@@ -136,5 +159,4 @@ def test_candidates_outside_the_image_do_no_harm(x, y):
     outside = GraspRectangle(x, y, 0.3, 20.0, 8.0)
     array = MarkerBuilder(Gripper()).build(detect((RECTANGLE, outside), (0.9, 0.8)), frame(),
                                            HEADER, 1.0)
-    for marker in array.markers:
-        assert_valid(marker)
+    assert not problems(array)

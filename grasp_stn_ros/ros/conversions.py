@@ -1,16 +1,15 @@
 """
-ROS messages <-> numpy: the one place that knows encodings, byte order, padding and units.
+ROS messages <-> numpy.
 
-The unit of depth comes from the encoding and nothing else: ``16UC1`` is millimetres with 0 for
-holes (REP-118), ``32FC1`` is metres with NaN for holes (REP-117). Whatever a message holds, the
-functions that read it either return or raise :class:`GraspError`; nothing else.
+What reads a message is in :mod:`..messages`, which needs no ROS: the same code reads messages from
+the wire and from a recording. What makes messages is here. Whatever a message holds, the functions
+that read it either return or raise :class:`GraspError`; nothing else.
 """
 
 from __future__ import annotations
 
 import array
 
-import cv2
 from geometry_msgs.msg import Point, Pose, Quaternion
 import numpy as np
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, RegionOfInterest
@@ -22,108 +21,24 @@ from grasp_stn_interfaces.msg import GraspRectangle as RectangleMessage
 
 from ..detection import Candidate, Detection, Grasp
 from ..limits import retreated, transformed
+from ..messages import (
+    depth_from_message,
+    detection_from_message,
+    intrinsics_from_message,
+    is_distorted,
+    pixel_view,
+    rgb_from_message,
+)
 from ..reasons import GraspError, Reason
-from ..rectangle import GraspRectangle
-from ..rgbd import CameraIntrinsics, RgbdFrame, clean_depth, depth_from_millimetres
+from ..rgbd import CameraIntrinsics, RgbdFrame
 from .compressed import depth_from_compressed, rgb_from_compressed
 
-# Encoding -> channels and the OpenCV conversion to RGB (None: is RGB).
-_COLOR = {
-    'rgb8': (3, None),
-    'bgr8': (3, cv2.COLOR_BGR2RGB),
-    'rgba8': (4, cv2.COLOR_RGBA2RGB),
-    'bgra8': (4, cv2.COLOR_BGRA2RGB),
-    'mono8': (1, cv2.COLOR_GRAY2RGB),
-}
-_DEPTH = {'16UC1': 'u2', '32FC1': 'f4'}
-_HINTS = {
-    'mono16': 'mono16 has no unit; let the driver publish 16UC1 (millimetres)',
-    '8UC3': '8UC3 does not say the order of the channels; let the driver publish rgb8 or bgr8',
-    '8UC4': '8UC4 does not say the order of the channels; let the driver publish rgba8 or bgra8',
-    '8UC1': '8UC1 has no meaning as a colour image; let the driver publish mono8',
-}
-
-
-def _view(image: Image, dtype: str, channels: int, reason: Reason) -> np.ndarray:
-    """Return the pixels of ``image`` without a copy: (H, W) or (H, W, channels)."""
-    item = np.dtype(dtype).itemsize
-    width, height, step = image.width, image.height, image.step
-    row = width * channels * item
-    if width == 0 or height == 0:
-        raise GraspError(reason, f'{image.encoding} of size {width}x{height}')
-    if step < row:
-        raise GraspError(reason, f'step is {step} bytes, but {width} pixels of {image.encoding} '
-                                 f'are {row}')
-    # The padding behind the last row may be missing.
-    needed = (height - 1) * step + row
-    if len(image.data) < needed:
-        raise GraspError(reason, f'{len(image.data)} bytes of data, but {width}x{height} '
-                                 f'{image.encoding} with step {step} are {needed}')
-    shape, strides = (height, width), (step, channels * item)
-    if channels > 1:
-        shape, strides = (*shape, channels), (*strides, item)
-    flat = np.frombuffer(image.data, np.uint8)
-    return np.ndarray(shape, np.dtype(dtype), flat, 0, strides)
-
-
-def rgb_from_message(image: Image) -> np.ndarray:
-    """Colour image -> (H, W, 3) uint8 RGB; a read-only view of the message where it is rgb8."""
-    if image.encoding not in _COLOR:
-        hint = _HINTS.get(image.encoding, f'encoding is {image.encoding!r}')
-        raise GraspError(Reason.INVALID_IMAGE, hint)
-    channels, conversion = _COLOR[image.encoding]
-    pixels = _view(image, 'u1', channels, Reason.INVALID_IMAGE)
-    if conversion is None:
-        pixels = pixels.view()
-        pixels.flags.writeable = False
-        return pixels
-    return cv2.cvtColor(np.ascontiguousarray(pixels), conversion)
-
-
-def depth_from_message(image: Image) -> np.ndarray:
-    """Depth image -> (H, W) float32 metres, NaN for holes; either byte order."""
-    if image.encoding not in _DEPTH:
-        hint = _HINTS.get(image.encoding, f'encoding is {image.encoding!r}')
-        raise GraspError(Reason.INVALID_DEPTH, hint)
-    order = '>' if image.is_bigendian else '<'
-    pixels = _view(image, order + _DEPTH[image.encoding], 1, Reason.INVALID_DEPTH)
-    if image.encoding == '16UC1':
-        return depth_from_millimetres(pixels)
-    return clean_depth(pixels)
-
-
-def intrinsics_from_message(info: CameraInfo, size: tuple[int, int],
-                            matrix: str = 'K') -> CameraIntrinsics:
-    """
-    camera_info -> intrinsics of an image of ``size`` (width, height).
-
-    ``matrix`` is 'K' for raw images and 'P' for rectified ones. Binning and region of interest,
-    which camera_info states relative to the full sensor, are applied. Distortion is not: see
-    :func:`is_distorted`.
-    """
-    binning_x, binning_y = max(info.binning_x, 1), max(info.binning_y, 1)
-    roi = info.roi
-    full = roi.width == 0 and roi.height == 0
-    width = (info.width if full else roi.width) // binning_x
-    height = (info.height if full else roi.height) // binning_y
-    if (width, height) != tuple(size):
-        raise GraspError(Reason.SIZE_MISMATCH, f'camera_info is for {width}x{height}, '
-                                               f'the image is {size[0]}x{size[1]}')
-    values = (info.p[0], info.p[5], info.p[2], info.p[6]) if matrix == 'P' else (
-        info.k[0], info.k[4], info.k[2], info.k[5])
-    fx, fy, cx, cy = map(float, values)
-    if fx == 0 and fy == 0:
-        raise GraspError(Reason.INVALID_INTRINSICS, f'{matrix} is zero: uncalibrated')
-    # Integer coordinates are pixel centres, so borders are at -0.5 before and after binning.
-    offset_x, offset_y = (0, 0) if full else (roi.x_offset, roi.y_offset)
-    return CameraIntrinsics(fx / binning_x, fy / binning_y,
-                            (cx - offset_x + 0.5) / binning_x - 0.5,
-                            (cy - offset_y + 0.5) / binning_y - 0.5)
-
-
-def is_distorted(info: CameraInfo) -> bool:
-    """Whether the lens displaces pixels, so that K alone misplaces them."""
-    return any(abs(d) > 1e-6 for d in info.d)
+__all__ = [
+    'camera_info_message', 'depth_from_message', 'depth_message', 'detection_from_message',
+    'frame_from_messages', 'grasp_message', 'image_message',
+    'intrinsics_from_message', 'is_distorted', 'matrix_to_pose', 'pose_message',
+    'pose_to_matrix', 'rectangle_message', 'region_from_message',
+    'mask_from_message', 'rgb_from_message', 'stages_message']
 
 
 def frame_from_messages(color: Image | CompressedImage, depth: Image | CompressedImage,
@@ -146,7 +61,7 @@ def mask_from_message(image: Image) -> np.ndarray:
     if image.encoding not in ('mono8', '8UC1'):
         raise GraspError(Reason.INVALID_IMAGE, f'mask with encoding {image.encoding!r}, expected '
                                                'mono8 or 8UC1')
-    return _view(image, 'u1', 1, Reason.INVALID_IMAGE)
+    return pixel_view(image, 'u1', 1, Reason.INVALID_IMAGE)
 
 
 def region_from_message(region: RegionOfInterest) -> tuple[int, int, int, int] | None:
@@ -269,13 +184,3 @@ def stages_message(detection: Detection, header: Header) -> GraspStages:
         stage_milliseconds=[float(t) for t in detection.milliseconds.values()])
 
 
-def detection_from_message(stages: GraspStages) -> Detection:
-    """Return the stages as a detection again, for drawing; without the grasps in space."""
-    candidates = tuple(
-        Candidate((c.x, c.y), c.location_score, c.theta,
-                  GraspRectangle(c.rectangle.x, c.rectangle.y, c.rectangle.theta,
-                                 c.rectangle.opening, c.rectangle.jaw),
-                  c.score, None, Reason(c.reason)) for c in stages.candidates)
-    return Detection(candidates, candidates[stages.best] if stages.best >= 0 else None,
-                     Reason(stages.reason), stages.message,
-                     dict(zip(stages.stage_names, stages.stage_milliseconds, strict=True)))

@@ -22,6 +22,8 @@ from rclpy.event_handler import SubscriptionEventCallbacks, UnsupportedEventType
 from rclpy.qos import QoSProfile, ReliabilityPolicy, qos_profile_sensor_data
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
+from ..messages import stamp_nanoseconds
+
 # Stamps that lie at most this far behind their arrival are taken for the node's own clock,
 # seconds: exposure, processing in the driver and transport of a slow camera.
 MAXIMUM_LATENCY = 2.0
@@ -31,11 +33,6 @@ _JUMP_BACK = 1.0
 _JUMP_FORWARD = 10.0
 # Rates are those of the last this many seconds.
 RATE_WINDOW = 3.0
-
-
-def stamp_nanoseconds(message) -> int:
-    """Stamp of a message with a header, in nanoseconds."""
-    return message.header.stamp.sec * 1_000_000_000 + message.header.stamp.nanosec
 
 
 class CaptureClock:

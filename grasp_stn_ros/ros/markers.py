@@ -1,13 +1,14 @@
 """
-A detection as RViz markers: one namespace a stage, in 3-D at the depth of the objects.
+A detection as RViz markers, in 3-D at the depth of the objects.
+
+One namespace a stage, one for the chosen grasp as a gripper with its real opening, and one for
+the way there from the pre-grasp pose: RViz gives each namespace a switch of its own.
 
 Ids are stable: candidate ``i`` of a stage has the same ids in every message, so RViz replaces
 rather than accumulates. What was there before and is not there now is deleted by name.
 """
 
 from __future__ import annotations
-
-import math
 
 from builtin_interfaces.msg import Duration
 from geometry_msgs.msg import Point, Pose, Quaternion, Vector3
@@ -16,18 +17,24 @@ from std_msgs.msg import ColorRGBA, Header
 from visualization_msgs.msg import Marker, MarkerArray
 
 from ..detection import Candidate, Detection, Grasp
+from ..drawing import (
+    PRE_GRASP_DISTANCE,
+    StageDrawing,
+    approach_path,
+    draw_candidate,
+    gripper_boxes,
+)
 from ..grasp_pose import Gripper
-from ..rgbd import CameraIntrinsics, RgbdFrame
+from ..rgbd import RgbdFrame
 from .conversions import pose_message
 
-LOCATIONS, ANGLES, RECTANGLES, SCORES, BEST = (
-    'stage_1_locations', 'stage_2_angles', 'stage_3_rectangles', 'stage_4_scores', 'best_grasp')
-NAMESPACES = (LOCATIONS, ANGLES, RECTANGLES, SCORES, BEST)
+LOCATIONS, ANGLES, RECTANGLES, SCORES, BEST, APPROACH = NAMESPACES = (
+    'stage_1_locations', 'stage_2_angles', 'stage_3_rectangles', 'stage_4_scores', 'best_grasp',
+    'approach')
 
 _BLUE, _YELLOW, _GREEN, _WHITE = (0.2, 0.5, 1.0), (1.0, 0.8, 0.1), (0.1, 0.9, 0.2), (1.0,) * 3
 # Lengths of the drawing, metres.
-_SPHERE, _LINE, _JAW_LINE, _TEXT = 0.008, 0.0015, 0.004, 0.012
-_FINGER_LENGTH, _PALM, _HANDLE, _ARROW = 0.045, 0.015, 0.08, 0.012
+_SPHERE, _LINE, _JAW_LINE, _TEXT, _ARROW = 0.008, 0.0015, 0.004, 0.012, 0.012
 
 
 class MarkerBuilder:
@@ -50,12 +57,13 @@ class MarkerBuilder:
             return self.clear(header)
         markers: list[Marker] = []
         for index, candidate in enumerate(detection.candidates):
-            plane = _plane(candidate, frame)
-            if plane is not None:
-                markers += _stages(index, candidate, frame.intrinsics, plane,
-                                   candidate is detection.best)
+            drawing = draw_candidate(candidate, frame)
+            if drawing is not None:
+                markers += _stages(index, candidate, drawing, candidate is detection.best)
         if detection.best is not None and detection.best.grasp is not None:
-            markers += _gripper(detection.best.grasp, self._gripper)
+            grasp = detection.best.grasp
+            markers += _gripper(grasp, self._gripper, BEST, 0.8)
+            markers += _approach(grasp, self._gripper)
         if not markers:
             return self.clear(header)
         whole, fraction = divmod(lifetime, 1.0)
@@ -89,82 +97,44 @@ def _point(vector: np.ndarray) -> Point:
     return Point(x=float(vector[0]), y=float(vector[1]), z=float(vector[2]))
 
 
-def _plane(candidate: Candidate, frame: RgbdFrame) -> tuple[np.ndarray, float] | None:
-    """
-    Return the plane {p: normal @ p = offset} to draw a candidate in, or None without depth.
-
-    The one in which its rectangle lies where it has a grasp; otherwise parallel to the image at
-    the nearest valid depth around the centre.
-    """
-    if candidate.grasp is not None:
-        normal = candidate.grasp.approach
-        return normal, float(normal @ candidate.grasp.surface)
-    assert frame.depth is not None
-    x, y = round(candidate.rectangle.x), round(candidate.rectangle.y)
-    for reach in (3, 12, 48):
-        window = frame.depth[max(y - reach, 0):max(y + reach + 1, 0),
-                             max(x - reach, 0):max(x + reach + 1, 0)]
-        if np.isfinite(window).any():
-            return np.array([0.0, 0.0, 1.0]), float(np.nanmedian(window))
-    return None
-
-
-def _project(pixels: np.ndarray, intrinsics: CameraIntrinsics,
-             plane: tuple[np.ndarray, float]) -> np.ndarray | None:
-    """Pixels (N, 2) -> points (N, 3) in ``plane``; None where a ray runs along it."""
-    normal, offset = plane
-    rays = intrinsics.rays(pixels)
-    slope = rays @ normal
-    with np.errstate(divide='ignore', invalid='ignore'):
-        points = rays * (offset / slope)[:, None]
-    return points if np.isfinite(points).all() and np.abs(points).max() < 100 else None
-
-
-def _stages(index: int, candidate: Candidate, intrinsics: CameraIntrinsics,
-            plane: tuple[np.ndarray, float], best: bool) -> list[Marker]:
+def _stages(index: int, candidate: Candidate, drawing: StageDrawing,
+            best: bool) -> list[Marker]:
     """Return the markers of the four stages of one candidate."""
     alpha = 1.0 if best else 0.6
-    rectangle = candidate.rectangle
-    direction = np.array([math.cos(candidate.theta), math.sin(candidate.theta)])
-    location = np.asarray(candidate.location, np.float64)
-    reach = rectangle.opening / 2
-    points = _project(np.concatenate([
-        [location, location - reach * direction, location + reach * direction],
-        rectangle.corners, [rectangle.corners[:2].mean(axis=0)]]), intrinsics, plane)
-    if points is None:
-        return []
     sphere = _marker(LOCATIONS, index, Marker.SPHERE, (_SPHERE,) * 3, _BLUE, alpha)
-    sphere.pose.position = _point(points[0])
+    sphere.pose.position = _point(drawing.location)
     angle = _marker(ANGLES, index, Marker.LINE_LIST, (_LINE, 0.0, 0.0), _YELLOW, alpha)
-    angle.points = [_point(points[1]), _point(points[2])]
+    angle.points = [_point(end) for end in drawing.angle]
     color = _GREEN if best else _WHITE
+    corners = [_point(corner) for corner in drawing.corners]
     # Corners 0-1 and 2-3 run along the opening, 1-2 and 3-0 are the jaw plates.
     opening = _marker(RECTANGLES, 2 * index, Marker.LINE_LIST, (_LINE, 0.0, 0.0), color, alpha)
-    opening.points = [_point(points[i]) for i in (3, 4, 5, 6)]
+    opening.points = [corners[i] for i in (0, 1, 2, 3)]
     jaws = _marker(RECTANGLES, 2 * index + 1, Marker.LINE_LIST, (_JAW_LINE, 0.0, 0.0), color,
                    alpha)
-    jaws.points = [_point(points[i]) for i in (4, 5, 6, 3)]
+    jaws.points = [corners[i] for i in (1, 2, 3, 0)]
     score = _marker(SCORES, index, Marker.TEXT_VIEW_FACING, (0.0, 0.0, _TEXT), color, 1.0)
-    score.pose.position = _point(points[7])
+    score.pose.position = _point(drawing.label)
     score.text = f'{candidate.score:.2f}'
     return [sphere, angle, opening, jaws, score]
 
 
-def _gripper(grasp: Grasp, gripper: Gripper) -> list[Marker]:
-    """Two jaws, the palm behind them and an arrow along the approach, at the grasp's pose."""
-    thickness, height = gripper.finger_thickness, gripper.jaw_size
-    width = grasp.opening + 2 * thickness
-    jaw_at = (grasp.opening + thickness) / 2
-    boxes = [((-_FINGER_LENGTH / 2, -jaw_at), (_FINGER_LENGTH, thickness, height)),
-             ((-_FINGER_LENGTH / 2, jaw_at), (_FINGER_LENGTH, thickness, height)),
-             ((-_FINGER_LENGTH - _PALM / 2, 0.0), (_PALM, width, height))]
+def _gripper(grasp: Grasp, gripper: Gripper, namespace: str, alpha: float,
+             back: float = 0.0) -> list[Marker]:
+    """Two jaws and the palm behind them, ``back`` metres before the grasp's pose."""
     markers = []
-    for number, ((along, across), size) in enumerate(boxes):
-        box = _marker(BEST, number, Marker.CUBE, size, _GREEN, 0.8)
-        box.pose = pose_message(grasp)
-        box.pose.position = _point(grasp.position + grasp.rotation @ np.array([along, across, 0]))
-        markers.append(box)
-    arrow = _marker(BEST, len(boxes), Marker.ARROW, (_ARROW / 2, _ARROW, _ARROW), _GREEN, 0.8)
-    end = grasp.position - (_FINGER_LENGTH + _PALM) * grasp.approach
-    arrow.points = [_point(end - _HANDLE * grasp.approach), _point(end)]
-    return [*markers, arrow]
+    for number, box in enumerate(gripper_boxes(grasp, gripper, back)):
+        size = (float(box.size[0]), float(box.size[1]), float(box.size[2]))
+        marker = _marker(namespace, number, Marker.CUBE, size, _GREEN, alpha)
+        marker.pose = pose_message(grasp)
+        marker.pose.position = _point(box.centre)
+        markers.append(marker)
+    return markers
+
+
+def _approach(grasp: Grasp, gripper: Gripper) -> list[Marker]:
+    """Return the gripper at the pre-grasp pose, and an arrow from there to the grasp."""
+    ghost = _gripper(grasp, gripper, APPROACH, 0.25, PRE_GRASP_DISTANCE)
+    arrow = _marker(APPROACH, len(ghost), Marker.ARROW, (_ARROW / 2, _ARROW, _ARROW), _GREEN, 0.8)
+    arrow.points = [_point(end) for end in approach_path(grasp)]
+    return [*ghost, arrow]

@@ -1,7 +1,9 @@
-"""Options and types that several commands share."""
+"""What several commands share: the options of a model, and the door to ROS."""
 
 from __future__ import annotations
 
+import errno
+import importlib
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -10,6 +12,21 @@ from .names import SYSTEMS, TABLES, table_weights
 
 if TYPE_CHECKING:
     from .detector import GraspDetector
+
+
+class Commands(click.Group):
+    """A group whose commands name a file that cannot be used, instead of a traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command."""
+        try:
+            return super().invoke(ctx)
+        except OSError as error:
+            if error.errno == errno.EPIPE or error.filename is None:
+                raise
+            name = 'CANNOT_WRITE' if error.errno in (errno.EACCES, errno.EROFS, errno.ENOSPC,
+                                                     errno.EEXIST) else 'FILE_ERROR'
+            raise click.ClickException(f'{name}: {error.filename}: {error.strerror}') from None
 
 
 class Shard(click.ParamType):
@@ -31,7 +48,7 @@ class Shard(click.ParamType):
 
 
 def model_options(command):
-    """Give a command the options of :func:`make_detector`: which model, and how it runs."""
+    """Give a command the options that choose a model and how it runs; see `open_detector`."""
     for option in reversed((
             click.option('--model', default='default', show_default=True,
                          help='A .safetensors file; default is the one that comes with the '
@@ -51,10 +68,10 @@ def model_options(command):
     return command
 
 
-def make_detector(model: str, device: str, threads: int, candidates: int = 0,
+def open_detector(model: str, device: str, threads: int, candidates: int = 0,
                   system: str | None = None, trained_on: str = TABLES[0],
-                  modality: str = 'rgbd', turns: int = 1) -> GraspDetector:
-    """Build the detector that :func:`model_options` describe, or fail with a usage error."""
+                  **settings: Any) -> GraspDetector:
+    """Load what :func:`model_options` chose; ``settings`` are further ones of the detector."""
     from .detector import GraspDetector, find_weights
     from .stn.checkpoint import CheckpointError
     if system and model != 'default':
@@ -70,6 +87,21 @@ def make_detector(model: str, device: str, threads: int, candidates: int = 0,
                     f'with: grasp_stn train --system {system}, and name them with --model'
                     ) from None
         return GraspDetector(model, device=device, threads=threads, candidates=candidates,
-                             modality=modality, turns=turns)
+                             **settings)
     except (CheckpointError, ValueError) as error:
         raise click.ClickException(str(error)) from None
+
+
+def ros_module(name: str):
+    """
+    Import ``grasp_stn_ros.ros.NAME``; a click error says what to do where ROS is missing.
+
+    By name, and only here: nothing outside of ros/ depends on ROS.
+    """
+    try:
+        return importlib.import_module(f'{__package__}.ros.{name}')
+    except ImportError as error:
+        raise click.ClickException(
+            f'NO_ROS: this needs ROS 2, and importing it failed ({error}). Source an '
+            'installation (source /opt/ros/$ROS_DISTRO/setup.bash) and the workspace with '
+            'grasp_stn_interfaces, or use .venv/bin/grasp_stn of `make setup`') from None

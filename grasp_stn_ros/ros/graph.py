@@ -1,0 +1,156 @@
+"""A node of somebody else: its parameters, and the topics that it hears and publishes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+import os
+import signal
+import threading
+import time
+from typing import Any
+
+from rcl_interfaces.msg import ParameterType, ParameterValue
+from rcl_interfaces.srv import GetParameters, ListParameters
+import rclpy
+from rclpy.context import Context
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node, NodeNameNonExistentError
+from rclpy.signals import SignalHandlerOptions
+
+from .environment import shared_memory_profile
+from .spinning import stop_event
+
+DISCOVERY_SECONDS = 5.0
+_INPUTS = ('color', 'depth', 'camera_info')
+
+
+class GraphError(RuntimeError):
+    """The node is not there or does not answer; the message says what to do."""
+
+
+@contextmanager
+def joined(name: str) -> Iterator[tuple[Node, SingleThreadedExecutor]]:
+    """Join the graph as ``name`` with an executor that the caller spins."""
+    # As the launch files do: without it images get lost on the way.
+    os.environ.update(shared_memory_profile())
+    context = Context()
+    rclpy.init(context=context, signal_handler_options=SignalHandlerOptions.NO)
+    node = rclpy.create_node(name, context=context, enable_rosout=False,
+                             start_parameter_services=False)
+    executor = SingleThreadedExecutor(context=context)
+    executor.add_node(node)
+    try:
+        yield node, executor
+    finally:
+        executor.shutdown()
+        node.destroy_node()
+        rclpy.try_shutdown(context=context)
+
+
+@contextmanager
+def until_interrupted() -> Iterator[threading.Event]:
+    """Return an event that SIGINT and SIGTERM set within; what they did before comes back."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop_event()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def full_name(name: str) -> str:
+    """Return the name of a node with its namespace."""
+    return name if name.startswith('/') else f'/{name}'
+
+
+def node_names(node: Node) -> list[str]:
+    """Return the full names of all nodes but ``node`` itself."""
+    own = node.get_fully_qualified_name()
+    names = (f'{namespace.rstrip("/")}/{name}'
+             for name, namespace in node.get_node_names_and_namespaces())
+    return sorted({name for name in names if name != own})
+
+
+def find(node: Node, executor, wanted: str, seconds: float = DISCOVERY_SECONDS) -> str:
+    """Wait until the node ``wanted`` is seen; raises :class:`GraphError` that names others."""
+    wanted = full_name(wanted)
+    deadline = time.monotonic() + seconds
+    while wanted not in node_names(node):
+        if time.monotonic() > deadline:
+            others = [n for n in node_names(node) if not n.rpartition('/')[2].startswith('_')]
+            similar = [n for n in others if n.endswith('/grasp_node')]
+            seen = f'; did you mean --node {similar[0]}?' if similar else \
+                f'; nodes that are there: {", ".join(others) or "none"}. Is it running, with ' \
+                f'the same ROS_DOMAIN_ID ({os.environ.get("ROS_DOMAIN_ID", "0")})?'
+            raise GraphError(f'NO_NODE: there is no node {wanted}{seen}')
+        executor.spin_once(timeout_sec=0.1)
+    return wanted
+
+
+def parameters(node: Node, executor, name: str,
+               seconds: float = DISCOVERY_SECONDS) -> dict[str, Any]:
+    """Return all parameters of the node ``name``; raises :class:`GraphError`."""
+    listed = _call(node, executor, ListParameters, f'{name}/list_parameters',
+                   ListParameters.Request(), seconds)
+    names = list(listed.result.names)
+    answer = _call(node, executor, GetParameters, f'{name}/get_parameters',
+                   GetParameters.Request(names=names), seconds)
+    return {key: _value(value) for key, value in zip(names, answer.values, strict=True)}
+
+
+def _call(node: Node, executor, kind, service: str, request, seconds: float):
+    client = node.create_client(kind, service)
+    try:
+        deadline = time.monotonic() + seconds
+        while not client.service_is_ready():
+            if time.monotonic() > deadline:
+                raise GraphError(f'NO_SERVICE: {service} is not there; is the node still '
+                                 'starting?')
+            executor.spin_once(timeout_sec=0.05)
+        future = client.call_async(request)
+        while not future.done():
+            if time.monotonic() > deadline + seconds:
+                raise GraphError(f'NO_ANSWER: {service} does not answer')
+            executor.spin_once(timeout_sec=0.05)
+        return future.result()
+    finally:
+        node.destroy_client(client)
+
+
+def _value(value: ParameterValue) -> Any:
+    fields = {ParameterType.PARAMETER_BOOL: 'bool_value',
+              ParameterType.PARAMETER_INTEGER: 'integer_value',
+              ParameterType.PARAMETER_DOUBLE: 'double_value',
+              ParameterType.PARAMETER_STRING: 'string_value',
+              ParameterType.PARAMETER_BOOL_ARRAY: 'bool_array_value',
+              ParameterType.PARAMETER_INTEGER_ARRAY: 'integer_array_value',
+              ParameterType.PARAMETER_DOUBLE_ARRAY: 'double_array_value',
+              ParameterType.PARAMETER_STRING_ARRAY: 'string_array_value'}
+    field = fields.get(value.type)
+    content = getattr(value, field) if field else None
+    return content if isinstance(content, (bool, int, float, str, type(None))) else list(content)
+
+
+def topics(node: Node, name: str, values: dict[str, Any]) -> dict[str, str]:
+    """
+    Return the full names of the topics of the node ``name`` with the parameter ``values``.
+
+    As the node itself resolves them: what it subscribes to says how names were remapped.
+    """
+    namespace = name.rpartition('/')[0]
+    own, base = name.rpartition('/')[2], namespace or '/'
+    try:
+        heard = {topic for topic, _ in node.get_subscriber_names_and_types_by_node(own, base)}
+    except NodeNameNonExistentError:
+        heard = set()
+    found = {}
+    for role in _INPUTS:
+        topic = values.get(f'{role}_topic', '')
+        full = topic if topic.startswith('/') else f'{namespace}/{topic}'
+        # A remapping hides the name in the parameter; the ending is what is left of it.
+        if heard and full not in heard:
+            full = next((t for t in sorted(heard) if t.endswith(topic.rpartition('/')[2])), full)
+        found[role] = full
+    return {**found, 'stages': f'{name}/stages', 'grasp': f'{name}/grasp',
+            'markers': f'{name}/markers', 'debug_image': f'{name}/debug_image'}

@@ -1,0 +1,208 @@
+"""Recordings: written, read, detected in again, compared; what is wrong with a file is named."""
+
+import json
+import random
+
+from click.testing import CliRunner
+import numpy as np
+import pytest
+
+pytest.importorskip('mcap_ros2', reason='mcap-ros2-support is missing: run `make setup`')
+
+from grasp_stn_ros.cli import main
+from grasp_stn_ros.detection import Candidate, Detection
+from grasp_stn_ros.detector import find_weights
+from grasp_stn_ros.names import table_weights
+from grasp_stn_ros.reasons import Reason
+from grasp_stn_ros.recording import definitions
+from grasp_stn_ros.recording.reader import Recording, RecordingError
+from grasp_stn_ros.recording.replay import compare, detector_settings
+from grasp_stn_ros.recording.writer import (
+    CAMERA_INFO,
+    IMAGE,
+    RecordingWriter,
+    camera_info_fields,
+    header_fields,
+    image_fields,
+)
+from grasp_stn_ros.rectangle import GraspRectangle
+from grasp_stn_ros.rgbd import CameraIntrinsics, RgbdFrame
+
+SCENES = 3
+
+
+def run(*arguments):
+    return CliRunner().invoke(main, [str(a) for a in arguments])
+
+
+@pytest.fixture(scope='module')
+def recorded(tmp_path_factory):
+    """Simulated scenes and what the shipped model found in them."""
+    path = tmp_path_factory.mktemp('recordings') / 'three.mcap'
+    result = run('record', path, '--simulate', SCENES, '--seed', 31337, '--threads', 1)
+    assert result.exit_code == 0, result.output
+    return path
+
+
+def test_the_same_model_finds_the_same_again(recorded, tmp_path):
+    result = run('replay', recorded, '--threads', 1, '--json', tmp_path / 'r.json',
+                 '--exit-code')
+    assert result.exit_code == 0, result.output
+    report = json.loads((tmp_path / 'r.json').read_text())
+    summary = report['summary']
+    assert (summary['n'], summary['compared'], summary['identical']) == (SCENES,) * 3
+    assert summary['grasps'] >= 1 and report['b'] == 'recorded' and report['damage'] is None
+    assert report['machine'] and report['command']
+    assert f'{SCENES} of {SCENES} identical' in ' '.join(result.output.split())
+
+
+def test_two_models_are_told_apart(recorded):
+    other = find_weights(table_weights('simulated', 'regression'))
+    result = run('replay', recorded, '--threads', 1, '--against', other, '--json', '-')
+    assert result.exit_code == 0, result.output
+    report = json.loads(result.stdout)
+    summary = report['summary']
+    assert (report['a'], report['b']) == ('multi_stage_stn', other.stem)
+    assert summary['identical'] == 0
+    outcomes = ('same_grasp', 'other_grasp', 'only_a', 'only_b', 'neither')
+    assert sum(summary[o] for o in outcomes) == SCENES
+    differ = summary['other_grasp'] + summary['only_a'] + summary['only_b']
+    status = run('replay', recorded, '--threads', 1, '--against', other, '--exit-code').exit_code
+    assert status == (1 if differ else 0)
+
+
+def detection(rectangle=None, score=0.5) -> Detection:
+    if rectangle is None:
+        return Detection((), None, Reason.NO_CANDIDATE, '')
+    best = Candidate((rectangle.x, rectangle.y), score, rectangle.theta, rectangle, score)
+    return Detection((best,), best, Reason.OK, '')
+
+
+def test_what_counts_as_another_grasp():
+    a = GraspRectangle(100.0, 100.0, 0.0, 40.0, 20.0)
+    moved = GraspRectangle(110.0, 100.0, 0.0, 40.0, 20.0)      # IoU 30 / 50
+    turned = GraspRectangle(100.0, 100.0, np.radians(40), 40.0, 20.0)
+    assert compare(detection(a), detection(a))['identical']
+    difference = compare(detection(a), detection(moved, 0.7))
+    assert difference['outcome'] == 'same grasp' and not difference['identical']
+    assert difference['iou'] == pytest.approx(0.6) and difference['distance'] == 10.0
+    assert difference['score'] == pytest.approx(0.2)
+    assert compare(detection(a), detection(turned))['outcome'] == 'other grasp'
+    assert compare(detection(a), detection())['outcome'] == 'only A'
+    assert compare(detection(), detection(a))['outcome'] == 'only B'
+    assert compare(detection(), detection())['identical']
+
+
+def test_a_recording_that_breaks_off_is_used_as_far_as_it_goes(recorded, tmp_path):
+    whole = recorded.read_bytes()
+    path = tmp_path / 'cut.mcap'
+    path.write_bytes(whole[:int(len(whole) * 0.7)])
+    result = run('replay', path, '--threads', 1)
+    assert result.exit_code == 1
+    assert 'TRUNCATED_RECORDING' in result.output and 'identical' in result.output
+
+
+def test_damage_in_the_middle_is_named(recorded, tmp_path):
+    content = bytearray(recorded.read_bytes())
+    middle = len(content) // 2
+    content[middle:middle + 64] = bytes(64)
+    path = tmp_path / 'damaged.mcap'
+    path.write_bytes(content)
+    recording = Recording(path)
+    assert len(list(recording.frames())) < SCENES
+    assert recording.damage.startswith('CORRUPT_RECORDING')
+
+
+def test_whatever_is_in_a_file_it_is_read_or_named(recorded, tmp_path):
+    whole = recorded.read_bytes()
+    path = tmp_path / 'noise.mcap'
+    draw = random.Random(1)
+    for _ in range(12):
+        content = bytearray(whole)
+        # Damage where the structure is: the start, and the index at the end.
+        for place in (draw.randrange(8, 3000), len(content) - draw.randrange(9, 3000)):
+            content[place] ^= 1 << draw.randrange(8)
+        path.write_bytes(content[:draw.choice([len(content), draw.randrange(len(content))])])
+        try:
+            recording = Recording(path)
+            count = len(list(recording.frames()))
+        except RecordingError as error:
+            assert str(error).split(':')[0].isupper()
+        else:
+            assert count == SCENES or recording.damage
+
+
+@pytest.mark.parametrize('content, name', [
+    (b'', 'EMPTY_FILE'), (b'hello', 'NOT_MCAP'), (b'SQLite format 3\0', 'ros2 bag convert'),
+    (b'\x89MCAP0\r\n', 'TRUNCATED_RECORDING')])
+def test_files_that_are_no_recordings_are_named(content, name, tmp_path):
+    path = tmp_path / 'x.mcap'
+    path.write_bytes(content)
+    for command in ('replay', 'view'):
+        result = run(command, path, *(['--no-open'] if command == 'view' else []))
+        assert result.exit_code == 1 and name in result.output, result.output
+        assert result.exception is None or isinstance(result.exception, SystemExit)
+
+
+def test_nothing_is_overwritten(recorded):
+    before = recorded.read_bytes()
+    result = run('record', recorded, '--simulate', 1)
+    assert result.exit_code == 1 and 'FILE_EXISTS' in result.output
+    assert recorded.read_bytes() == before
+    assert 'BAD_NAME' in run('record', 'x.bag', '--simulate', 1).output
+
+
+def somebody_elses(path, depth_encoding='16UC1', delay=0):
+    """A recording with other topics, infrared in between, and no notes of ours."""
+    rng = np.random.default_rng(0)
+    frame = RgbdFrame(rng.integers(0, 255, (48, 64, 3), np.uint8),
+                      np.full((48, 64), 0.5, np.float32), CameraIntrinsics(60, 60, 32, 24))
+    with RecordingWriter(path) as writer:
+        for index in range(4):
+            time = 1_000_000_000_000 + index * 33_000_000
+            head = header_fields(time, 'cam_optical_frame')
+            grey = rng.integers(0, 255, (48, 64), np.uint8)
+            writer.message('/cam/infra1/image', IMAGE, image_fields(grey, 'mono8', head), time)
+            writer.message('/cam/rgb/image', IMAGE, image_fields(frame.rgb, 'bgr8', head), time)
+            late = header_fields(time + delay, 'cam_optical_frame')
+            writer.message('/cam/aligned/image', IMAGE, image_fields(
+                np.full((48, 64), 500 + index, '<u2'), depth_encoding, late), time)
+            writer.message('/cam/rgb/camera_info', CAMERA_INFO,
+                           camera_info_fields(frame, head), time)
+    return path
+
+
+def test_topics_of_others_are_found_and_paired(tmp_path):
+    recording = Recording(somebody_elses(tmp_path / 'b.mcap', delay=5_000_000),
+                          {'depth': '/cam/aligned/image'})
+    recording.topics = {**recording._guess()}     # what it finds without our notes
+    assert recording.topics == {'color': '/cam/rgb/image', 'depth': '/cam/aligned/image',
+                                'camera_info': '/cam/rgb/camera_info'}
+    moments = list(recording.frames())
+    # The depth that is 5 ms later, not the one 28 ms earlier.
+    depths = [float(m.frame.depth[0, 0]) for m in moments]
+    np.testing.assert_allclose(depths, [0.5, 0.501, 0.502, 0.503], atol=1e-6)
+
+
+def test_stamps_too_far_apart_are_no_pairs(tmp_path):
+    path = somebody_elses(tmp_path / 'c.mcap', delay=10_000_000_000)
+    result = run('replay', path, '--color', '/cam/rgb/image', '--depth', '/cam/aligned/image',
+                 '--camera-info', '/cam/rgb/camera_info', '--threads', 1)
+    assert result.exit_code == 1 and 'NO_PAIRS' in result.output
+
+
+def test_parameters_of_the_node_are_those_of_the_detector():
+    settings = detector_settings({'gripper.maximum_opening': 0.05, 'gripper.unknown': 1,
+                                  'approach': 'optical_axis', 'mode': 'continuous'})
+    assert settings['gripper'].maximum_opening == 0.05
+    assert settings['approach'] == 'optical_axis'
+
+
+def test_a_definition_brings_those_that_it_needs():
+    text = definitions.schema('grasp_stn_interfaces/msg/GraspStages')
+    assert text.startswith('std_msgs/Header header\nGraspCandidate[] candidates')
+    for name in ('std_msgs/Header', 'builtin_interfaces/Time', 'geometry_msgs/Quaternion',
+                 'grasp_stn_interfaces/GraspRectangle'):
+        assert text.count(f'MSG: {name}\n') == 1
+    with pytest.raises(KeyError, match='no definition'):
+        definitions.schema('some_msgs/msg/Other')

@@ -1,0 +1,152 @@
+"""Record, view and doctor beside a running node: real messages over real DDS."""
+
+import importlib
+
+import numpy as np
+import pytest
+from ros_fixtures import BOX_DEPTH, box_scene, rig, ros, wait_until  # noqa: F401
+
+pytest.importorskip('mcap_ros2', reason='mcap-ros2-support is missing: run `make setup`')
+
+from rclpy.serialization import deserialize_message, serialize_message
+from std_msgs.msg import Header
+
+from grasp_stn_interfaces.msg import GraspStages
+from grasp_stn_ros.doctor import machine
+from grasp_stn_ros.doctor.findings import Level
+from grasp_stn_ros.recording import definitions
+from grasp_stn_ros.recording.reader import Recording, RecordingError
+from grasp_stn_ros.recording.writer import STAGES, RecordingWriter, stages_fields
+from grasp_stn_ros.ros import conversions, recorder
+from grasp_stn_ros.ros.doctor import Options, examine
+
+
+def by_name(findings) -> dict:
+    return {f.name: f for f in findings}
+
+
+@pytest.mark.parametrize('name', sorted(definitions._FIELDS))
+def test_definitions_are_those_of_ros(name):
+    installed = recorder.definition(name)
+    assert definitions.fields(installed) == definitions.fields(definitions.known(name))
+
+
+def test_what_is_written_without_ros_is_what_ros_writes(rig):  # noqa: F811
+    each = rig()
+    from ros_fixtures import INTRINSICS
+
+    from grasp_stn_ros.rgbd import RgbdFrame
+    detection = each.detector.detect(RgbdFrame(*box_scene(), INTRINSICS))
+    expected = conversions.stages_message(detection, Header(frame_id='f'))
+    from mcap_ros2._dynamic import serialize_dynamic
+    encode = serialize_dynamic(STAGES, definitions.schema(STAGES))[STAGES]
+    data = encode(stages_fields(detection, {'stamp': {'sec': 0, 'nanosec': 0},
+                                            'frame_id': 'f'}))
+    # By way of the wire, which has 32 bits where Python has 64.
+    assert deserialize_message(data, GraspStages) == deserialize_message(
+        serialize_message(expected), GraspStages)
+
+
+def test_a_running_node_is_recorded(rig, tmp_path):  # noqa: F811
+    each = rig(gripper__maximum_opening=0.07)
+    each.camera.stream()
+    each.wait_for('stages')
+    path = tmp_path / 'node.mcap'
+    count = recorder.record(path, f'{each.namespace}/grasp_node', 3.0, True, lambda text: None)
+    recording = Recording(path)
+    assert recording.parameters['gripper.maximum_opening'] == 0.07
+    assert recording.topics['color'] == f'{each.namespace}/color/image_raw'
+    moments = list(recording.frames())
+    assert count > 3 * len(moments) > 0
+    found = [m for m in moments if m.detection is not None]
+    assert found, 'no image with what was found in it'
+    best = found[0].detection.best
+    # Box top at 0.75 m, rectangle centred at (185, 110), f = 250.
+    np.testing.assert_allclose(best.grasp.surface, [0.075, -0.03, BOX_DEPTH], atol=1e-3)
+    assert found[0].frame.depth[110, 185] == pytest.approx(BOX_DEPTH)
+    topics = {m.topic.rpartition('/')[2] for m in recording.messages()}
+    assert {'markers', 'grasp', 'stages'} <= topics
+
+
+def test_a_node_that_is_not_there_is_named(ros, tmp_path, monkeypatch):  # noqa: F811
+    from grasp_stn_ros.ros import graph
+    monkeypatch.setattr(graph.find, '__defaults__', (0.5,))
+    with pytest.raises(RecordingError, match='NO_NODE: there is no node /nobody'):
+        recorder.record(tmp_path / 'x.mcap', 'nobody', 1.0, False, lambda text: None)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_viewer_follows_a_running_node(rig):  # noqa: F811
+    pytest.importorskip('rerun', reason='rerun-sdk is missing: run `make setup`')
+    from grasp_stn_ros.ros.view_source import watch
+    from grasp_stn_ros.viewing.scene import Scene
+    each = rig(gripper__finger_thickness=0.011)
+    each.camera.stream()
+    scene = Scene()
+    moments = watch(f'{each.namespace}/grasp_node', scene, lambda text: None)
+    shown = next(moments)
+    moments.close()
+    assert scene.gripper.finger_thickness == 0.011
+    assert shown.detection.best.grasp.opening == pytest.approx(0.06, abs=1e-3)
+    scene.log(shown)
+
+
+def test_a_healthy_camera_and_node(rig):  # noqa: F811
+    each = rig()
+    each.camera.stream()
+    each.wait_for('stages')
+    found = by_name(examine(Options(f'{each.namespace}/grasp_node', seconds=2.0)))
+    errors = [f for f in found.values() if f.level is Level.ERROR]
+    assert not errors
+    for name in ('node', 'topic.color', 'encoding.depth', 'size', 'frame', 'camera_info',
+                 'stamp.pairs', 'depth.valid', 'dds.profile'):
+        assert found[name].level is Level.OK, found[name]
+    assert 'grasp in 100%' in found['results'].message
+
+
+def spoilt(messages: dict) -> dict:
+    messages['depth'] = conversions.depth_message(np.full((120, 160), np.nan, np.float32),
+                                                  '32FC1', messages['depth'].header)
+    messages['depth'].header.frame_id = 'depth_frame'
+    messages['info'].k = [0.0] * 9
+    messages['color'].encoding = '8UC3'
+    return messages
+
+
+def test_each_fault_of_a_camera_is_named_with_a_remedy(rig):  # noqa: F811
+    each = rig()
+    each.camera.stream(change=spoilt)
+    wait_until(lambda: each.camera.published > 2, 'images')
+    found = by_name(examine(Options(f'{each.namespace}/grasp_node', seconds=2.0)))
+    for name, text in (('size', 'not aligned'), ('encoding.color', 'rgb8 or bgr8'),
+                       ('camera_info', 'uncalibrated'), ('depth.valid', 'no valid pixel')):
+        assert found[name].level is Level.ERROR and text in found[name].message, found[name]
+        assert found[name].remedy
+    assert found['results'].level is Level.WARNING
+
+
+def test_a_silent_camera_is_named_without_a_node(ros, monkeypatch):  # noqa: F811
+    doctor = importlib.import_module('grasp_stn_ros.ros.doctor')
+    monkeypatch.setattr(doctor, '_DISCOVERY', 0.5)
+    found = by_name(examine(Options('/nobody', {'color': '/no/such/topic'}, 0.5)))
+    assert found['node'].level is Level.NOTE and 'NO_NODE' in found['node'].message
+    assert 'nobody publishes /no/such/topic' in found['topic.color'].message
+
+
+def test_profiles_of_dds(tmp_path):
+    def level(environ):
+        return next(machine.check_dds(environ, 'rmw_fastrtps_cpp', 'own.xml')).level
+
+    small = tmp_path / 'small.xml'
+    small.write_text('<dds><segment_size>524288</segment_size></dds>')
+    (tmp_path / 'broken.xml').write_text('<dds>')
+    assert level({}) is Level.WARNING
+    assert level({'FASTDDS_BUILTIN_TRANSPORTS': 'LARGE_DATA'}) is Level.OK
+    assert level({'FASTDDS_DEFAULT_PROFILES_FILE': str(small)}) is Level.WARNING
+    assert level({'FASTDDS_DEFAULT_PROFILES_FILE': str(tmp_path / 'broken.xml')}) is Level.ERROR
+    assert level({'FASTRTPS_DEFAULT_PROFILES_FILE': str(tmp_path / 'none.xml')}) is Level.ERROR
+
+
+def test_a_writer_with_a_bad_name_leaves_nothing(tmp_path):
+    with pytest.raises(RecordingError, match='CANNOT_WRITE'):
+        RecordingWriter(tmp_path / 'no folder' / 'x.mcap')
