@@ -167,8 +167,8 @@ def _grasp(candidate: Any, intrinsics: CameraIntrinsics) -> Grasp | None:
     p, q = candidate.pose.position, candidate.pose.orientation
     position = np.array([p.x, p.y, p.z])
     quaternion = (q.x, q.y, q.z, q.w)
-    if candidate.reason != Reason.OK or not candidate.opening > 0 \
-            or not np.isfinite([*position, *quaternion]).all() \
+    # An opening of 0 means that depth allows no pose.
+    if not candidate.opening > 0 or not np.isfinite([*position, *quaternion]).all() \
             or np.linalg.norm(quaternion) < 0.5:
         return None
     rotation = rotation_from_quaternion(*quaternion)
