@@ -16,6 +16,7 @@ from rich.table import Table
 
 from . import __version__
 from .cli_stability import stability
+from .cli_stress import stress
 from .detection import MINIMUM_SCORE
 from .names import SIMULATED, SYSTEMS, TABLES, table_weights
 
@@ -222,6 +223,7 @@ def evaluate() -> None:
 
 
 evaluate.add_command(stability)
+main.add_command(stress)
 
 
 @evaluate.command()

@@ -325,9 +325,10 @@ class Station:
 
 
 @contextmanager
-def running(namespace: str, seed: int = 0, **values: Any) -> Iterator[tuple[Station, NodeProcess]]:
+def running(namespace: str, seed: int = 0, environment: dict[str, str] | None = None,
+            **values: Any) -> Iterator[tuple[Station, NodeProcess]]:
     """Give a station and a ready node with the parameter ``values``; both end afterwards."""
-    process = NodeProcess(namespace, **values)
+    process = NodeProcess(namespace, environment, **values)
     try:
         station = Station(namespace, seed)
         try:
