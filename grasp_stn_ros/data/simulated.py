@@ -8,6 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from ..reasons import GraspError
 from ..rgbd import CameraIntrinsics, RgbdFrame, clean_depth
 from .sample import DataError, LabelledFrame
 
@@ -94,7 +95,11 @@ class SimulatedDataset:
                 'success': np.array([g['successes'] / g['trials'] for g in grasps], float),
                 'objects': tuple(o['family'] for o in record['objects']),
             }
-        except (OSError, ValueError, KeyError, TypeError, ZeroDivisionError) as error:
+            if not np.isfinite(labels['rectangles']).all():
+                raise ValueError('rectangles that are not finite')
+            CameraIntrinsics(**labels['intrinsics'])
+        except (OSError, ValueError, KeyError, TypeError, ArithmeticError, RecursionError,
+                GraspError) as error:
             raise DataError(f'{path} is no valid label file: {error!r}') from None
         bgr = _image(path.with_name(path.stem + '_rgb.png'), np.uint8, 3)
         raw = _image(path.with_name(path.stem + '_depth.png'), np.uint16, 2)
@@ -104,7 +109,7 @@ class SimulatedDataset:
 def _seed(path: Path) -> int:
     try:
         return int(json.loads(path.read_text())['seed'])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, ArithmeticError, RecursionError) as error:
         raise DataError(f'{path} does not describe a simulated data set: {error!r}') from None
 
 
