@@ -25,7 +25,7 @@ from rosgraph_msgs.msg import Clock
 from ..reasons import Reason
 from . import conversions
 from .stress_rig import NodeProcess, Station, child_environment, running, wait_until
-from .stress_scenes import FRAME, SIZE, now
+from .stress_scenes import FRAME, SIZE, TOP, now
 from .stress_settings import Row, Settings, new_namespace
 
 # Waits for answers that cannot come, seconds.
@@ -105,10 +105,10 @@ def calibration(settings: Settings) -> Row:
                 ('not finite', _with('info', k=nans), Reason.INVALID_INTRINSICS),
                 ('of another size', _with('info', width=320, height=240), Reason.SIZE_MISMATCH)):
             _refused(station, row, what, change, reason)
-        # The same scene through half the focal length is at the same depth, twice as far aside.
-        k = [262.5, 0.0, 319.5, 0.0, 262.5, 239.5, 0.0, 0.0, 1.0]
-        station.camera.change = _with('info', k=k)
-        wait_until(lambda: _aside(station, 2 * _expected_aside(station)), 'the new calibration')
+        # The same pixels through a shorter lens are farther from the optical axis.
+        station.camera.change = _with('info', k=[420.0, 0.0, 319.5, 0.0, 420.0, 239.5, 0.0, 0.0,
+                                                 1.0])
+        wait_until(lambda: _computed_with(station, 420.0), 'the new calibration')
         station.camera.change = lambda messages: messages
         station.right_grasp()
         row.figures['changes_counted'] = int(
@@ -118,16 +118,13 @@ def calibration(settings: Settings) -> Row:
     return row
 
 
-def _expected_aside(station: Station) -> float:
-    """Metres of the box from the optical axis, along x."""
-    corners = station.camera.scene.corners
-    return float((corners[:, 0].mean() - 319.5) / 525.0 * 0.78)
-
-
-def _aside(station: Station, expected: float) -> bool:
+def _computed_with(station: Station, focal_length: float) -> bool:
+    """Call, and tell whether the grasp was computed with ``focal_length`` (pixels)."""
     response, _ = station.caller.call(timeout=5.0)
-    return bool(response and response.success
-                and abs(response.grasp.pose.position.x - expected) < 0.02)
+    if response is None or not response.success:
+        return False
+    expected = (response.grasp.rectangle.x - 319.5) / focal_length * TOP
+    return abs(response.grasp.pose.position.x - expected) < 0.006
 
 
 def images(settings: Settings) -> Row:
