@@ -43,9 +43,9 @@ setup(
     entry_points={
         'console_scripts': [
             'grasp_demo = grasp_stn_ros.ros.demo:main',
-            'grasp_node = grasp_stn_ros.ros.grasp_node:main',
+            'grasp_node = grasp_stn_ros.ros.entry:grasp_node',
             'grasp_stn = grasp_stn_ros.cli:main',
-            'sim_camera = grasp_stn_ros.ros.sim_camera:main',
+            'sim_camera = grasp_stn_ros.ros.entry:sim_camera',
         ],
     },
 )

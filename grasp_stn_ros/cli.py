@@ -22,6 +22,7 @@ from .cli_doctor import doctor
 from .cli_meshes import mesh_objects, print_outcomes
 from .cli_recordings import record, replay
 from .cli_stability import stability
+from .cli_stress import stress
 from .cli_training import calibrate, own_trials, train
 from .cli_view import view
 from .detection import MINIMUM_SCORE
@@ -85,6 +86,7 @@ def evaluate() -> None:
 
 
 evaluate.add_command(stability)
+main.add_command(stress)
 
 
 @evaluate.command()

@@ -14,6 +14,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from .atomic import write_atomically
 from .detection import Candidate, Detection
 from .rectangle import GraspRectangle
 
@@ -184,5 +185,11 @@ def write_picture(path: Path, picture: np.ndarray) -> None:
     if path.suffix.lower() not in ('.png', '.jpg', '.jpeg'):
         raise OSError(f'{path}: pictures are written as .png or .jpg')
     path.parent.mkdir(parents=True, exist_ok=True)
-    if not cv2.imwrite(str(path), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)):
-        raise OSError(f'{path} cannot be written')
+    # Not cv2.imwrite: on a full disk it leaves half a picture and says nothing.
+    encoded, content = cv2.imencode(path.suffix, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+    if not encoded:
+        raise OSError(f'{path} cannot be encoded')
+    try:
+        write_atomically(path, content.tobytes(), sync=False)
+    except OSError as error:
+        raise OSError(f'{path} cannot be written: {error.strerror}') from None

@@ -336,6 +336,6 @@ def _read_objects(root: Path) -> dict[str, tuple[str, str]]:
             if path.is_file():
                 rows = [line.split() for line in path.read_text().splitlines() if line.strip()]
                 return {row[0].zfill(4): (row[1], row[2]) for row in rows}
-    except (OSError, KeyError, IndexError, AttributeError, ValueError) as error:
+    except (OSError, KeyError, IndexError, AttributeError, ValueError, csv.Error) as error:
         raise DataError(f'{path} is no table of images and objects: {error!r}') from None
     return {}

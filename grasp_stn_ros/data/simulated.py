@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 
+from ..reasons import GraspError
 from ..rgbd import CameraIntrinsics, RgbdFrame, clean_depth
 from .sample import DataError, LabelledFrame
 
@@ -98,7 +100,7 @@ class SimulatedDataset:
             own = own_path(path)
             if self._own and own.exists():
                 grasps = grasps + json.loads(own.read_text())['grasps']
-            labels = {
+            labels: dict[str, Any] = {
                 'name': path.stem,
                 'intrinsics': {k: float(record['intrinsics'][k]) for k in ('fx', 'fy', 'cx',
                                                                            'cy')},
@@ -106,7 +108,11 @@ class SimulatedDataset:
                 'success': np.array([g['successes'] / g['trials'] for g in grasps], float),
                 'objects': tuple(o['family'] for o in record['objects']),
             }
-        except (OSError, ValueError, KeyError, TypeError, ZeroDivisionError) as error:
+            if not np.isfinite(labels['rectangles']).all():
+                raise ValueError('rectangles that are not finite')
+            CameraIntrinsics(**labels['intrinsics'])
+        except (OSError, ValueError, KeyError, TypeError, ArithmeticError, RecursionError,
+                GraspError) as error:
             raise DataError(f'{path} is no valid label file: {error!r}') from None
         bgr = _image(path.with_name(path.stem + '_rgb.png'), np.uint8, 3)
         raw = _image(path.with_name(path.stem + '_depth.png'), np.uint16, 2)
@@ -119,7 +125,8 @@ def _described(path: Path) -> tuple[int, float | None]:
         settings = json.loads(path.read_text())
         jaw = settings.get('gripper', {}).get('jaw_size')
         return int(settings['seed']), None if jaw is None else float(jaw)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, ArithmeticError,
+            RecursionError) as error:
         raise DataError(f'{path} does not describe a simulated data set: {error!r}') from None
 
 

@@ -24,7 +24,8 @@ _ERRORS = {Reason.INVALID_IMAGE, Reason.INVALID_DEPTH, Reason.SIZE_MISMATCH,
            Reason.INVALID_INTRINSICS, Reason.INTERNAL_ERROR, Reason.FRAME_MISMATCH,
            Reason.NO_TRANSFORM, Reason.OUT_OF_MEMORY}
 _LOST = ('{} messages were lost in the middleware during the last second; start the camera driver '
-         'with FASTDDS_DEFAULT_PROFILES_FILE set to config/fastdds_shm.xml')
+         'with FASTDDS_DEFAULT_PROFILES_FILE set to config/fastdds_shm.xml, and see that the node '
+         'gets the CPU (a full queue drops the oldest)')
 _CLOCKS = ('stamps differ by {:.1f} s from the clock of the node; synchronize the clocks, or set '
            'use_sim_time when a bag is played with --clock')
 

@@ -28,6 +28,7 @@ from rclpy.executors import MultiThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.signals import SignalHandlerOptions
 
+from ..confined_paths import inside
 from ..reasons import GraspError
 from . import parameters
 from .diagnostics import Diagnostics
@@ -49,7 +50,10 @@ class StartError(RuntimeError):
 def default_detector(values: dict[str, Any]):
     """Create the detector that the parameters describe; loads the weights."""
     from ..detector import GraspDetector  # PyTorch takes seconds to import
-    return GraspDetector(weights=values['model'], device=values['device'],
+    weights = values['model']
+    if values['model_folder'] and weights != 'default':
+        weights = inside(weights, values['model_folder'])
+    return GraspDetector(weights=weights, device=values['device'],
                          threads=values['threads'], candidates=values['candidates'],
                          gripper=parameters.gripper_from(values), approach=values['approach'],
                          approach_direction=tuple(values['approach_direction']))

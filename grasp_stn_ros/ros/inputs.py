@@ -31,6 +31,8 @@ MAXIMUM_LATENCY = 2.0
 _JUMP_BACK = 1.0
 # A clock that leaps forward by more than this in one step was set, seconds.
 _JUMP_FORWARD = 10.0
+# What a middleware without sequence numbers gives for one (the largest 64-bit integer), or more.
+_NO_SEQUENCE = 2**63
 # Rates are those of the last this many seconds.
 RATE_WINDOW = 3.0
 
@@ -116,10 +118,28 @@ class _Gate(message_filters.SimpleFilter):
         self.topic = topic
         self.count = 0
         self.refused = 0
-        self.lost = 0
+        self.reported_lost = 0
+        self.skipped = 0
         self.arrivals = Arrivals()
         self.stamps: deque[int] = deque(maxlen=20)
         self._on_message, self._on_jump = on_message, on_jump
+        self._sequence = 0
+        self._publisher: dict | None = None
+
+    @property
+    def lost(self) -> int:
+        """Messages that were sent and never came here."""
+        # The middleware reports what was lost on the way, but not what a newer message pushed out
+        # of a full queue; numbers that are missing say both.
+        return max(self.reported_lost, self.skipped)
+
+    def watch(self, info: dict) -> None:
+        """Count the messages that are missing before the one that ``info`` is about."""
+        sequence = info.get('publication_sequence_number') or 0
+        publisher = info.get('publisher_gid')
+        if publisher == self._publisher and 0 < self._sequence < sequence < _NO_SEQUENCE:
+            self.skipped += sequence - self._sequence - 1
+        self._sequence, self._publisher = sequence, publisher
 
     def receive(self, message) -> None:
         self._on_message()
@@ -182,7 +202,7 @@ class PairInput:
         gate = _Gate(self._node.resolve_topic_name(topic), self._restart_if_due, self._jumped)
 
         def lost(info) -> None:
-            gate.lost += info.total_count_change
+            gate.reported_lost += info.total_count_change
 
         arguments = {'qos_profile': _qos(values[f'{name}_qos'], self._queue_size),
                      'callback_group': group}
@@ -192,9 +212,20 @@ class PairInput:
                 event_callbacks=SubscriptionEventCallbacks(message_lost=lost), **arguments)
         except UnsupportedEventTypeError:  # this middleware does not know what it lost
             subscriber = message_filters.Subscriber(self._node, kind, topic, **arguments)
+        self._watch_sequence(gate, subscriber.sub)
         subscriber.registerCallback(gate.receive)
         self._subscribers.append(subscriber)
         self._gates.append(gate)
+
+    def _watch_sequence(self, gate: _Gate, subscription) -> None:
+        """Show ``gate`` the numbers of the messages, which message_filters does not pass on."""
+        deliver = subscription.callback
+
+        def received(message, info) -> None:
+            gate.watch(info)
+            deliver(message)
+
+        subscription.callback = received
 
     def _subscribe_mask(self, values: dict, group):
         if not values['mask_topic']:

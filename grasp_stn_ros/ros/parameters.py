@@ -167,6 +167,8 @@ PARAMETERS: tuple[Parameter, ...] = (
     # Model.
     Parameter('model', 'default', 'Weights: `default` (in models/) or the path of a '
               '.safetensors file.'),
+    Parameter('model_folder', '', 'Folder that `model` has to lie in, links resolved; relative '
+              'paths count from there; empty = anywhere.'),
     Parameter('device', 'auto', 'Device that the network runs on: `auto` (CUDA where there is '
               'one), `cpu`, `cuda` or `cuda:N`.'),
     Parameter('threads', 0, 'CPU threads of the network; 0 = PyTorch decides.', limits=(0, 256)),

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,15 @@ import torch
 from .. import preprocessing
 from ..architectures import ARCHITECTURES, build
 from ..atomic import write_atomically
+from ..confined_paths import PathRefusedError, read_regular
 from .network import GraspNetwork
 
 FORMAT = 'grasp_stn_ros/1'
+# Of files that are read, bytes. The weights that come with the package have up to 20 MB.
+_LARGEST_SIDECAR, _LARGEST_WEIGHTS = 16_000_000, 2_000_000_000
+# In a configuration: numbers, those in a list of numbers of blocks, and lengths of lists. Without
+# bounds, a sidecar of a few bytes would ask for more memory or time than there is.
+_LARGEST_NUMBER, _MOST_BLOCKS, _LONGEST_LIST = 4096, 64, 64
 
 
 class CheckpointError(ValueError):
@@ -48,11 +55,11 @@ def read_sidecar(path: str | Path) -> dict[str, Any]:
     """Read and check the sidecar of ``path`` (.safetensors); raises :class:`CheckpointError`."""
     sidecar_path = Path(path).with_suffix('.json')
     try:
-        sidecar = json.loads(sidecar_path.read_text())
+        sidecar = json.loads(read_regular(sidecar_path, _LARGEST_SIDECAR))
     except FileNotFoundError:
         raise CheckpointError(f'{sidecar_path} is missing; the weights are of no use without it, '
                               'copy both files') from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f'{sidecar_path} cannot be read: {error}') from None
     if not isinstance(sidecar, dict) or sidecar.get('format') != FORMAT:
         found = sidecar.get('format') if isinstance(sidecar, dict) else type(sidecar).__name__
@@ -61,7 +68,7 @@ def read_sidecar(path: str | Path) -> dict[str, Any]:
     for key in ('architecture', 'config', 'preprocessing', 'sha256'):
         if key not in sidecar:
             raise CheckpointError(f'{sidecar_path} has no {key!r}')
-    if sidecar['architecture'] not in ARCHITECTURES:
+    if str(sidecar['architecture']) not in ARCHITECTURES:
         raise CheckpointError(f'{sidecar_path} names the architecture '
                               f'{sidecar["architecture"]!r}, this version has '
                               f'{", ".join(ARCHITECTURES)}')
@@ -83,20 +90,60 @@ def load(path: str | Path) -> tuple[GraspNetwork, dict[str, Any]]:
         raise CheckpointError(f'{path} expects another preprocessing than this version has: '
                               f'{sidecar["preprocessing"]} against {preprocessing.SIGNATURE}')
     try:
-        content = path.read_bytes()
+        content = read_regular(path, _LARGEST_WEIGHTS)
     except OSError as error:
         raise CheckpointError(f'{path} cannot be read: {error.strerror or error}') from None
+    except PathRefusedError as error:
+        raise CheckpointError(str(error)) from None
     digest = hashlib.sha256(content).hexdigest()
     if digest != sidecar['sha256']:
         raise CheckpointError(f'{path} is corrupt or does not belong to its sidecar: SHA-256 is '
                               f'{digest[:12]}..., expected {str(sidecar["sha256"])[:12]}...')
     try:
         tensors = load_tensors(content)
-        model = build(sidecar['architecture'], sidecar['config'])
+        model = _build_for(tensors, sidecar)
         model.load_state_dict(tensors, strict=True)
-    except (SafetensorError, TypeError, ValueError, RuntimeError) as error:
+    except (SafetensorError, TypeError, ValueError, RuntimeError, ArithmeticError, LookupError,
+            AttributeError, MemoryError) as error:
         raise CheckpointError(f'{path} does not fit the network: {error}') from None
-    bad = [name for name, value in tensors.items() if not torch.isfinite(value).all()]
+    bad = [name for name, value in model.state_dict().items() if not torch.isfinite(value).all()]
     if bad:
         raise CheckpointError(f'{path} has values that are not finite in {", ".join(bad)}')
     return model.eval(), sidecar
+
+
+def _build_for(tensors: dict[str, torch.Tensor], sidecar: dict[str, Any]) -> GraspNetwork:
+    """
+    Build the network of the sidecar; raises ValueError and others where it is none.
+
+    First without memory, so that one that is larger than its weights is never there.
+    """
+    config = sidecar['config']
+    if not isinstance(config, dict):
+        raise ValueError(f'the configuration is {type(config).__name__}, expected an object')
+    for name, value in config.items():
+        _check_number(name, value, _LARGEST_NUMBER)
+    with torch.device('meta'):
+        shapes = {k: v.shape for k, v in build(sidecar['architecture'],
+                                               config).state_dict().items()}
+    for name, shape in shapes.items():
+        if name not in tensors:
+            raise ValueError(f'{name} is missing')
+        if tensors[name].shape != shape:
+            raise ValueError(f'{name} has shape {tuple(tensors[name].shape)}, expected '
+                             f'{tuple(shape)}')
+    return build(sidecar['architecture'], config)
+
+
+def _check_number(name: str, value: Any, largest: float) -> None:
+    """Raise ValueError where a number of the configuration, or in a list of it, is absurd."""
+    if isinstance(value, list):
+        if len(value) > _LONGEST_LIST:
+            raise ValueError(f'{name} has {len(value)} elements')
+        for element in value:
+            _check_number(name, element, _MOST_BLOCKS if 'blocks' in name else largest)
+    elif isinstance(value, (int, float)):
+        if not math.isfinite(value) or not 0 <= value <= largest:
+            raise ValueError(f'{name} is {value}, expected 0 to {largest}')
+    elif not isinstance(value, str):
+        raise ValueError(f'{name} is {type(value).__name__}')
