@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 import multiprocessing
+import os
 from pathlib import Path
 import tempfile
 import time
@@ -25,16 +26,16 @@ _HANG = 30.0
 _EVERY = 50
 
 
-def convert(messages: dict[str, Any]) -> str:
+def convert(messages: dict[str, Any], matrix: str = 'K') -> str:
     """
-    Convert one triple -> ``OK`` or the name of the reason.
+    Convert one triple with ``matrix`` K or P -> ``OK`` or the name of the reason.
 
     Raises whatever is no :class:`GraspError`, and AssertionError for a frame or an error that is
     not as promised.
     """
     try:
         frame = conversions.frame_from_messages(messages['color'], messages['depth'],
-                                                messages['info'])
+                                                messages['info'], matrix)
     except GraspError as error:
         return _name(error)
     assert frame.rgb.dtype == np.uint8 and frame.rgb.shape[2] == 3
@@ -55,7 +56,7 @@ def _name(error: GraspError) -> str:
 def convert_number(seed: int, number: int) -> list[str]:
     """Convert everything that is made for ``number`` -> outcomes."""
     messages = stress_messages.mutated(seed, number)
-    outcomes = [convert(messages)]
+    outcomes = [convert(messages, 'KP'[number % 2])]
     for decode, message in zip((compressed.rgb_from_compressed, compressed.depth_from_compressed,
                                 conversions.mask_from_message),
                                (*stress_messages.compressed(seed, number), messages['color']),
@@ -70,6 +71,8 @@ def convert_number(seed: int, number: int) -> list[str]:
 
 def _work(function: Callable, seed: int, first: int, end: int, current, pipe, extra) -> None:
     """In a child: call ``function(seed, number, *extra)``; what raises is sent and passed over."""
+    # The decoders of images have a line for every broken file; a crash is told by the exit code.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     for number in range(first, end):
         current.value = number
         try:
