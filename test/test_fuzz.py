@@ -76,7 +76,8 @@ def test_the_hostile_pickle_is_one(tmp_path):
 
 
 @pytest.mark.parametrize('config, word', [
-    ({'width': 1e9}, 'width'), ({'features': 4096}, 'shape'), ({'blocks': [10**9, 2, 2]}, 'blocks'),
+    ({'width': 1e9}, 'width'), ({'features': 4096}, 'shape'),
+    ({'blocks': [10**9, 2, 2]}, 'blocks'),
     ({'blocks': [1] * 100}, 'blocks'), ({'features': None}, 'features'), ({'width': -1}, 'width'),
     ({'blocks': [64, 64, 64]}, 'missing'), ({'width': float('nan')}, 'width')])
 def test_absurd_configurations_cost_neither_memory_nor_time(tmp_path, config, word):
@@ -97,7 +98,7 @@ def test_json_that_is_too_deep_is_refused(tmp_path):
         checkpoint.load(path)
 
 
-FULL = '''
+FULL = """
 import resource, sys
 from pathlib import Path
 import numpy as np
@@ -108,7 +109,7 @@ try:
     write_picture(Path(sys.argv[1]), picture)
 except OSError as error:
     print(error)
-'''
+"""
 
 
 @pytest.mark.parametrize('ending', ['png', 'jpg'])
@@ -144,6 +145,7 @@ def test_messages_pushed_out_of_a_full_queue_are_counted(rig):  # noqa: F811
         wait_until(lambda: all(p.wait_for_all_acked() for p in it.camera.publishers.values()),
                    'the middleware')
     gates = it.node._input._gates
-    wait_until(lambda: all(g.count + g.skipped == 21 for g in gates), 'every message accounted for')
+    wait_until(lambda: all(g.count + g.skipped == 21 for g in gates),
+               'every message accounted for')
     assert sum(g.skipped for g in gates) > 0
     assert it.node._input.drops['lost in the middleware'] == sum(g.lost for g in gates) > 0

@@ -51,7 +51,9 @@ def provenance(threads: int | None = None) -> dict[str, Any]:
 
     ``threads`` of the network, None = as PyTorch has them now.
     """
-    command = ' '.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    name = Path(sys.argv[0]).name
+    # `python -m grasp_stn_ros.cli` is the same command.
+    command = ' '.join(['grasp_stn' if name == 'cli.py' else name, *sys.argv[1:]])
     return {'command': command, 'commit': _commit(),
             'date': datetime.now(timezone.utc).isoformat(timespec='seconds'),
             'machine': {'cpu': _cpu_name(), 'cores': os.cpu_count(),

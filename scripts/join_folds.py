@@ -1,0 +1,41 @@
+#!/usr/bin/env python3
+"""
+Mean of the results of several folds, each by its number of images.
+
+    python scripts/join_folds.py results/cornell_fold?.json --json results/cornell_folds.json
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+import statistics
+
+import click
+
+from grasp_stn_ros.evaluation.report import write_json
+
+_FIGURES = ('plain', 'strict', 'any_plain', 'plain_rgbd')
+
+
+@click.command()
+@click.argument('results', nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
+@click.option('--json', 'output', required=True, type=click.Path(path_type=Path))
+def main(results: tuple[Path, ...], output: Path) -> None:
+    """Join RESULTS of `grasp_stn evaluate accuracy --split`, one a fold."""
+    folds = [json.loads(path.read_text()) for path in results]
+    joined: dict = {}
+    for key in _FIGURES:
+        count = 'n_rgbd' if key.endswith('rgbd') else 'n'
+        some = [fold for fold in folds if key in fold]
+        if some:
+            joined[count] = sum(fold[count] for fold in some)
+            joined[key] = sum(fold[key] * fold[count] for fold in some) / joined[count]
+    plain = [fold['plain'] for fold in folds]
+    write_json(output, {**joined, 'folds': plain, 'deviation': statistics.pstdev(plain),
+                        'seed': 0, 'split': f'cornell, {len(folds)} folds, image-wise',
+                        'candidates': folds[0].get('candidates')})
+
+
+if __name__ == '__main__':
+    main()
