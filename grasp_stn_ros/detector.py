@@ -17,7 +17,7 @@ from .grasp_pose import APPROACHES, Gripper, approach_vector, rectangle_to_grasp
 from .preprocessing import INPUT_SIZE, NetworkInput, View, preprocess
 from .reasons import GraspError, Reason
 from .rectangle import GraspRectangle
-from .rgbd import RgbdFrame
+from .rgbd import CameraIntrinsics, RgbdFrame
 from .stn import checkpoint
 from .stn.backbone import fold_batch_norm
 from .stn.network import GraspNetwork, StageOutputs
@@ -115,9 +115,12 @@ class GraspDetector:
         self.approach_direction = approach_direction
 
     def warm_up(self) -> None:
-        """Run the network once, so that the first real frame is not the slow one."""
-        channels = np.zeros((7, INPUT_SIZE, INPUT_SIZE), np.float32)
-        self._infer(channels, lambda name: None)
+        """Run the whole way once, so that the first real frame is not the slow one."""
+        rgb = np.full((480, 640, 3), 90, np.uint8)
+        depth = np.full((480, 640), 0.8, np.float32)
+        # A block on a table: something to propose, and a pose to compute.
+        rgb[210:270, 300:340], depth[210:270, 300:340] = (200, 60, 40), 0.75
+        self.detect(RgbdFrame(rgb, depth, CameraIntrinsics(525.0, 525.0, 319.5, 239.5)))
 
     def suspend(self) -> None:
         """Move the network off a GPU and free its memory there, until :meth:`resume`."""
