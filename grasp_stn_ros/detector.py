@@ -14,7 +14,7 @@ import torch
 
 from .detection import MINIMUM_SCORE, Candidate, Detection
 from .grasp_pose import APPROACHES, Gripper, approach_vector, rectangle_to_grasp
-from .preprocessing import INPUT_SIZE, NetworkInput, View, preprocess
+from .preprocessing import NetworkInput, View, preprocess
 from .reasons import GraspError, Reason
 from .rectangle import GraspRectangle
 from .rgbd import CameraIntrinsics, RgbdFrame
@@ -141,7 +141,8 @@ class GraspDetector:
         ``region`` (x, y, width, height) in pixels is what the network looks at, as a whole; None
         is the largest centred square. Without ``need_pose`` the best candidate is the one with
         the best score, whether or not depth allows a pose. Where there is no grasp, the result
-        says why. Raises :class:`GraspError` only for a region that does not fit the image.
+        says why. Raises :class:`GraspError` only for a region that does not fit the image and
+        for a device that is out of memory.
         """
         if region is not None:
             view = View.of_region(*_checked_region(region, frame.size))
