@@ -21,7 +21,7 @@ from .names import MODALITIES
 from .preprocessing import CHANNELS, INPUT_SIZE, NetworkInput, View, preprocess
 from .reasons import GraspError, Reason
 from .rectangle import GraspRectangle, wrap_angle
-from .rgbd import RgbdFrame
+from .rgbd import CameraIntrinsics, RgbdFrame
 from .stn import checkpoint
 from .stn.backbone import fold_batch_norm
 from .stn.network import GraspNetwork, StageOutputs
@@ -135,9 +135,12 @@ class GraspDetector:
         self.approach_direction = approach_direction
 
     def warm_up(self) -> None:
-        """Run the network once, so that the first real frame is not the slow one."""
-        image = torch.zeros(1, CHANNELS, INPUT_SIZE, INPUT_SIZE, device=self.device)
-        self._infer(image, 0.0, lambda name: None)
+        """Run the whole way once, so that the first real frame is not the slow one."""
+        rgb = np.full((480, 640, 3), 90, np.uint8)
+        depth = np.full((480, 640), 0.8, np.float32)
+        # A block on a table: something to propose, and a pose to compute.
+        rgb[210:270, 300:340], depth[210:270, 300:340] = (200, 60, 40), 0.75
+        self.detect(RgbdFrame(rgb, depth, CameraIntrinsics(525.0, 525.0, 319.5, 239.5)))
 
     def suspend(self) -> None:
         """Move the network off a GPU and free its memory there, until :meth:`resume`."""
@@ -162,7 +165,8 @@ class GraspDetector:
         the best score, whether or not depth allows a pose. ``jaw_pixels`` is the height of the
         gripper's plates in the image, for frames without depth or camera; None = from the gripper
         and the depth, where they are known. Where there is no grasp, the result says why.
-        Raises :class:`GraspError` only for a region that does not fit the image.
+        Raises :class:`GraspError` only for a region that does not fit the image
+        and for a device that is out of memory.
         """
         if region is not None:
             view = View.of_region(*_checked_region(region, frame.size))

@@ -244,7 +244,8 @@ class Rig:
         self.node.destroy_node()
         self.tester.destroy_node()
         for spinner in self._spinners:
-            assert spinner.failure is None
+            if spinner.failure is not None:
+                raise spinner.failure
 
 
 @pytest.fixture(scope='module')

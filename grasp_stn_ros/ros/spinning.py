@@ -7,6 +7,7 @@ from contextlib import contextmanager
 import signal
 import threading
 
+from rclpy.exceptions import InvalidHandle
 from rclpy.executors import Executor, ExternalShutdownException
 
 _LOOK = 0.2  # seconds between two looks at the event that ends the loop
@@ -58,7 +59,12 @@ class Spinner:
     def _spin(self) -> None:
         try:
             while not self._stop.is_set():
-                self._executor.spin_once(timeout_sec=_LOOK)
+                try:
+                    self._executor.spin_once(timeout_sec=_LOOK)
+                except InvalidHandle:
+                    # A transition destroyed what rclpy was about to wait for (its event handlers
+                    # are not guarded as the rest is); the next round does without it.
+                    continue
         except ExternalShutdownException:
             pass
         except BaseException as error:
