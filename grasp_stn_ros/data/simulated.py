@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -87,7 +88,7 @@ class SimulatedDataset:
         try:
             record = json.loads(path.read_text())
             grasps = record['grasps']
-            labels = {
+            labels: dict[str, Any] = {
                 'name': path.stem,
                 'intrinsics': {k: float(record['intrinsics'][k]) for k in ('fx', 'fy', 'cx',
                                                                            'cy')},

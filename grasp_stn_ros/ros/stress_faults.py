@@ -31,7 +31,7 @@ from .stress_settings import Row, Settings, new_namespace
 # Waits for answers that cannot come, seconds.
 _SHORT = 1.0
 # A subscriber that prints a line when it is there and then takes everything, or is stopped.
-_SUBSCRIBER = '''
+_SUBSCRIBER = """
 import sys, rclpy
 from sensor_msgs.msg import Image
 from visualization_msgs.msg import MarkerArray
@@ -46,7 +46,7 @@ node.create_subscription(Image, 'grasp_node/debug_image', on_image, 10)
 node.create_subscription(GraspStages, 'grasp_node/stages', lambda m: None, 10)
 node.create_subscription(MarkerArray, 'grasp_node/markers', lambda m: None, 10)
 rclpy.spin(node)
-'''
+"""
 
 Break = Callable[[dict], dict]
 

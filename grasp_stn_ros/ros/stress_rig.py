@@ -7,7 +7,7 @@ Everything waits for conditions with a deadline; what does not come in time is a
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 import os
