@@ -77,8 +77,10 @@ def test_the_hostile_pickle_is_one(tmp_path):
 
 @pytest.mark.parametrize('config, word', [
     ({'width': 1e9}, 'width'), ({'features': 4096}, 'shape'),
-    ({'blocks': [10**9, 2, 2]}, 'blocks'), ({'blocks': [1] * 100}, 'blocks'), ({'features': None}, 'features'),
-    ({'width': -1}, 'width'), ({'blocks': [64, 64, 64]}, 'missing'), ({'width': float('nan')}, 'width')])
+    ({'blocks': [10**9, 2, 2]}, 'blocks'),
+    ({'blocks': [1] * 100}, 'blocks'), ({'features': None}, 'features'),
+    ({'width': -1}, 'width'), ({'blocks': [64, 64, 64]}, 'missing'),
+    ({'width': float('nan')}, 'width')])
 def test_absurd_configurations_cost_neither_memory_nor_time(tmp_path, config, word):
     network = file_fuzz._network()
     path = tmp_path / 'net.safetensors'
