@@ -9,7 +9,7 @@ import sys
 
 import numpy as np
 import pytest
-from ros_fixtures import rig, ros  # noqa: F401
+from ros_fixtures import rig, ros, wait_until  # noqa: F401
 
 from grasp_stn_ros.atomic import write_atomically
 from grasp_stn_ros.evaluation import file_fuzz
@@ -78,8 +78,9 @@ def test_the_hostile_pickle_is_one(tmp_path):
 @pytest.mark.parametrize('config, word', [
     ({'width': 1e9}, 'width'), ({'features': 4096}, 'shape'),
     ({'blocks': [10**9, 2, 2]}, 'blocks'),
-    ({'blocks': [1] * 100}, 'blocks'), ({'features': None}, 'features'), ({'width': -1}, 'width'),
-    ({'blocks': [64, 64, 64]}, 'missing'), ({'width': float('nan')}, 'width')])
+    ({'blocks': [1] * 100}, 'blocks'), ({'features': None}, 'features'),
+    ({'width': -1}, 'width'), ({'blocks': [64, 64, 64]}, 'missing'),
+    ({'width': float('nan')}, 'width')])
 def test_absurd_configurations_cost_neither_memory_nor_time(tmp_path, config, word):
     network = file_fuzz._network()
     path = tmp_path / 'net.safetensors'
@@ -137,7 +138,6 @@ def test_messages_pushed_out_of_a_full_queue_are_counted(rig):  # noqa: F811
     it = rig(sync_queue_size=2)
     it.camera.publish()
     it.wait_for('stages')
-    from ros_fixtures import wait_until
     with it.node._condition:  # what stores pairs has to wait
         for _ in range(20):
             it.camera.publish()
@@ -145,7 +145,6 @@ def test_messages_pushed_out_of_a_full_queue_are_counted(rig):  # noqa: F811
         wait_until(lambda: all(p.wait_for_all_acked() for p in it.camera.publishers.values()),
                    'the middleware')
     gates = it.node._input._gates
-    wait_until(lambda: all(g.count + g.skipped == 21 for g in gates),
-               'every message accounted for')
+    wait_until(lambda: all(g.count + g.skipped == 21 for g in gates), 'every message')
     assert sum(g.skipped for g in gates) > 0
     assert it.node._input.drops['lost in the middleware'] == sum(g.lost for g in gates) > 0

@@ -28,8 +28,8 @@ def run(tmp_path, *names):
     """Run rows in a process of their own, as a user does -> their records by name."""
     only = [option for name in names for option in ('--only', name)]
     done = subprocess.run([sys.executable, '-m', 'grasp_stn_ros.cli', 'stress', *SHORT, *only,
-                           '--results', str(tmp_path)], cwd=ROOT, capture_output=True, text=True,
-                          timeout=280, check=False)
+                           '--results', str(tmp_path)], check=False, cwd=ROOT,
+                          capture_output=True, text=True, timeout=280)
     assert done.returncode in (0, 1), done.stderr
     result = json.loads((tmp_path / 'stress.json').read_text())
     assert done.returncode == (not all(row['passed'] for row in result['rows']))

@@ -1,5 +1,5 @@
 """
-Faults around a node that goes on: cameras, calibration, clocks, parameters, subscribers.
+Faults around a node that goes on: images, calibration, clocks, parameters, transitions.
 
 Each row breaks something, checks that what the node says has a name, and that a right grasp comes
 once it is whole again.
@@ -11,9 +11,6 @@ from collections.abc import Callable
 import copy
 import itertools
 import math
-import signal
-import subprocess
-import sys
 import threading
 import time
 from typing import Any
@@ -24,29 +21,12 @@ from rosgraph_msgs.msg import Clock
 
 from ..reasons import Reason
 from . import conversions
-from .stress_rig import NodeProcess, Station, child_environment, running, wait_until
+from .stress_rig import Station, running, wait_until
 from .stress_scenes import FRAME, SIZE, TOP, now
 from .stress_settings import Row, Settings, new_namespace
 
 # Waits for answers that cannot come, seconds.
 _SHORT = 1.0
-# A subscriber that prints a line when it is there and then takes everything, or is stopped.
-_SUBSCRIBER = """
-import sys, rclpy
-from sensor_msgs.msg import Image
-from visualization_msgs.msg import MarkerArray
-from grasp_stn_interfaces.msg import GraspStages
-rclpy.init()
-node = rclpy.create_node('slow', namespace=sys.argv[1])
-got = []
-def on_image(message):
-    if not got:
-        got.append(print('first', flush=True))
-node.create_subscription(Image, 'grasp_node/debug_image', on_image, 10)
-node.create_subscription(GraspStages, 'grasp_node/stages', lambda m: None, 10)
-node.create_subscription(MarkerArray, 'grasp_node/markers', lambda m: None, 10)
-rclpy.spin(node)
-"""
 
 Break = Callable[[dict], dict]
 
@@ -308,62 +288,7 @@ def reconfigure(settings: Settings) -> Row:
     return row
 
 
-def slow_subscriber(settings: Settings) -> Row:
-    """A subscriber of everything that takes nothing: its process is stopped."""
-    row = Row('slow_subscriber', 'grasps and answers go on while a subscriber takes nothing')
-    namespace = new_namespace()
-    with running(namespace, settings.seed, **settings.parameters()) as (station, process):
-        station.right_grasp()
-        alone = _rate(station)
-        subscriber = subprocess.Popen([sys.executable, '-c', _SUBSCRIBER, namespace],
-                                      env=child_environment(), stdout=subprocess.PIPE, text=True)
-        try:
-            assert subscriber.stdout is not None
-            row.check(subscriber.stdout.readline() == 'first\n', 'the subscriber saw nothing')
-            subscriber.send_signal(signal.SIGSTOP)
-            stopped = _rate(station)
-            station.right_grasp()
-        finally:
-            subscriber.kill()
-            subscriber.wait()
-        station.right_grasp()
-        row.figures = {'grasps_a_second_alone': alone, 'grasps_a_second_beside': stopped}
-        row.check(stopped > 0.2 * alone, f'{stopped:.1f} instead of {alone:.1f} grasps a second')
-        row.check(process.alive, 'grasp_node ended')
-    return row
-
-
-def _rate(station: Station, seconds: float = 3.0) -> float:
-    """Grasps that are published a second."""
-    before, began = station.grasps, time.monotonic()
-    time.sleep(seconds)
-    return (station.grasps - before) / (time.monotonic() - began)
-
-
-def node_killed(settings: Settings) -> Row:
-    """The node is killed while clients wait, and another one takes its place."""
-    row = Row('node_killed', 'a node that is started anew serves the same clients and camera')
-    namespace = new_namespace()
-    with running(namespace, settings.seed, **settings.parameters()) as (station, process):
-        station.right_grasp()
-        process.process.kill()
-        process.process.wait()
-        response, _ = station.caller.call(timeout=0.5, patience=0.5)
-        row.check(response is None, 'somebody answered for a dead node')
-        began = time.monotonic()
-        again = NodeProcess(namespace, **settings.parameters())
-        try:
-            again.wait_for_output('ready')
-            station.right_grasp()
-            row.figures = {'seconds_until_a_right_grasp': round(time.monotonic() - began, 2)}
-            code, seconds = again.end()
-            row.check(code == 0, f'exit code {code}')
-        finally:
-            again.close()
-    return row
-
-
 ROWS: dict[str, Callable[[Settings], Row]] = {
     'camera_info': calibration, 'images': images, 'clock_jump': clock,
     'publisher_restart': publisher_restart, 'parameter_storm': parameters,
-    'reconfigure': reconfigure, 'slow_subscriber': slow_subscriber, 'node_killed': node_killed}
+    'reconfigure': reconfigure}

@@ -132,8 +132,10 @@ def _matrix(rng: np.random.Generator, messages: Messages) -> None:
     info = messages['info'] = copy.deepcopy(messages['info'])
     name = _pick(rng, ('k', 'p', 'r'))
     matrix = list(getattr(info, name))
+    used = np.flatnonzero(matrix)
     for _ in range(1 + int(rng.integers(4))):
-        matrix[int(rng.integers(len(matrix)))] = _pick(rng, _FLOATS)
+        index = rng.choice(used) if used.size and rng.random() < 0.8 else rng.integers(len(matrix))
+        matrix[int(index)] = _pick(rng, _FLOATS)
     setattr(info, name, matrix)
 
 

@@ -1,4 +1,4 @@
-"""Faults of whole processes: a camera that is killed, signals at any moment, a full disk."""
+"""Faults of whole processes: killed, stopped, interrupted at any moment, on a full disk."""
 
 from __future__ import annotations
 
@@ -33,6 +33,23 @@ camera.stream(30.0)
 print('streams', flush=True)
 camera._thread.join()
 """
+# A subscriber that prints a line when it is there and then takes everything, or is stopped.
+_SUBSCRIBER = """
+import sys, rclpy
+from sensor_msgs.msg import Image
+from visualization_msgs.msg import MarkerArray
+from grasp_stn_interfaces.msg import GraspStages
+rclpy.init()
+node = rclpy.create_node('slow', namespace=sys.argv[1])
+got = []
+def on_image(message):
+    if not got:
+        got.append(print('first', flush=True))
+node.create_subscription(Image, 'grasp_node/debug_image', on_image, 10)
+node.create_subscription(GraspStages, 'grasp_node/stages', lambda m: None, 10)
+node.create_subscription(MarkerArray, 'grasp_node/markers', lambda m: None, 10)
+rclpy.spin(node)
+"""
 # The largest file on a full disk, bytes.
 _LITTLE = 4096
 
@@ -65,6 +82,61 @@ def camera_killed(settings: Settings) -> Row:
         station.right_grasp()
         row.figures['seconds_until_a_right_grasp'] = round(time.monotonic() - began, 2)
         row.check(process.alive, 'grasp_node ended')
+    return row
+
+
+def slow_subscriber(settings: Settings) -> Row:
+    """A subscriber of everything that takes nothing: its process is stopped."""
+    row = Row('slow_subscriber', 'grasps and answers go on while a subscriber takes nothing')
+    namespace = new_namespace()
+    with running(namespace, settings.seed, **settings.parameters()) as (station, process):
+        station.right_grasp()
+        alone = _rate(station)
+        subscriber = subprocess.Popen([sys.executable, '-c', _SUBSCRIBER, namespace],
+                                      env=child_environment(), stdout=subprocess.PIPE, text=True)
+        try:
+            assert subscriber.stdout is not None
+            row.check(subscriber.stdout.readline() == 'first\n', 'the subscriber saw nothing')
+            subscriber.send_signal(signal.SIGSTOP)
+            stopped = _rate(station)
+            station.right_grasp()
+        finally:
+            subscriber.kill()
+            subscriber.wait()
+        station.right_grasp()
+        row.figures = {'grasps_a_second_alone': alone, 'grasps_a_second_beside': stopped}
+        row.check(stopped > 0.2 * alone, f'{stopped:.1f} instead of {alone:.1f} grasps a second')
+        row.check(process.alive, 'grasp_node ended')
+    return row
+
+
+def _rate(station: Station, seconds: float = 3.0) -> float:
+    """Grasps that are published a second."""
+    before, began = station.grasps, time.monotonic()
+    time.sleep(seconds)
+    return (station.grasps - before) / (time.monotonic() - began)
+
+
+def node_killed(settings: Settings) -> Row:
+    """The node is killed while clients wait, and another one takes its place."""
+    row = Row('node_killed', 'a node that is started anew serves the same clients and camera')
+    namespace = new_namespace()
+    with running(namespace, settings.seed, **settings.parameters()) as (station, process):
+        station.right_grasp()
+        process.process.kill()
+        process.process.wait()
+        response, _ = station.caller.call(timeout=0.5, patience=0.5)
+        row.check(response is None, 'somebody answered for a dead node')
+        began = time.monotonic()
+        again = NodeProcess(namespace, **settings.parameters())
+        try:
+            again.wait_for_output('ready')
+            station.right_grasp()
+            row.figures = {'seconds_until_a_right_grasp': round(time.monotonic() - began, 2)}
+            code, seconds = again.end()
+            row.check(code == 0, f'exit code {code}')
+        finally:
+            again.close()
     return row
 
 
@@ -174,8 +246,8 @@ def _picture_on_full_disk(folder: Path, row: Row) -> dict[str, Any]:
         [sys.executable, '-c', 'import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, '
          f'({_LITTLE}, {_LITTLE})); from grasp_stn_ros.cli import main; main(sys.argv[1:])',
          'detect', 'rgb.png', 'depth.png', '--stages', 'stages.png'],
-        cwd=folder, env=child_environment(), capture_output=True, text=True, timeout=600,
-        check=False)
+        check=False, cwd=folder, env=child_environment(), capture_output=True, text=True,
+        timeout=600)
     row.check(done.returncode == 1, f'exit code {done.returncode}')
     row.check('stages.png' in done.stderr and 'Traceback' not in done.stderr,
               f'the error is {done.stderr[-300:]!r}')
@@ -186,4 +258,5 @@ def _picture_on_full_disk(folder: Path, row: Row) -> dict[str, Any]:
 
 
 ROWS: dict[str, Callable[[Settings], Row]] = {
-    'camera_killed': camera_killed, 'signals': signals, 'full_disk': full_disk}
+    'camera_killed': camera_killed, 'node_killed': node_killed,
+    'slow_subscriber': slow_subscriber, 'signals': signals, 'full_disk': full_disk}
