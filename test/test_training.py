@@ -221,7 +221,7 @@ def test_judge_counts_what_is_right(data_folder):
     assert summary['strict'] <= summary['plain'] <= summary['any_plain']
 
     class Oracle:
-        def detect(self, frame, region, need_pose, jaw_pixels):
+        def detect(self, frame, region, minimum_score, need_pose, jaw_pixels):
             from grasp_stn_ros.detection import Candidate, Detection
             from grasp_stn_ros.reasons import Reason
             label = next(d for d in (data[i] for i in range(3))

@@ -14,6 +14,8 @@ from ..rectangle import GraspRectangle, angle_distance, iou, is_correct
 # (IoU, degrees): the paper's metric first, then the strict one.
 PLAIN, STRICT = (0.25, 30.0), (0.50, 15.0)
 # Thresholds of the rectangle metric that are reported side by side.
+# Scores of other models are no probabilities: from here on a best candidate counts as an answer.
+_ANSWER = 0.02
 IOUS, DEGREES = (0.25, 0.30, 0.40, 0.50), (30, 20, 10)
 
 
@@ -76,8 +78,8 @@ def judge(detector: GraspDetector, data: Dataset, limit: int | None = None) -> l
         labels = sample.graspable()
         if not labels:
             continue
-        detection = detector.detect(sample.frame, region=region, need_pose=False,
-                                    jaw_pixels=sample.jaw_pixels)
+        detection = detector.detect(sample.frame, region=region, minimum_score=_ANSWER,
+                                    need_pose=False, jaw_pixels=sample.jaw_pixels)
         best = detection.best
         rectangles = [c.rectangle for c in detection.candidates]
         centres = np.array([[r.x, r.y] for r in labels])

@@ -143,7 +143,9 @@ def _check_number(name: str, value: Any, largest: float) -> None:
         for element in value:
             _check_number(name, element, _MOST_BLOCKS if 'blocks' in name else largest)
     elif isinstance(value, (int, float)):
-        if not math.isfinite(value) or not 0 <= value <= largest:
-            raise ValueError(f'{name} is {value}, expected 0 to {largest}')
+        # The offset of a calibration is the only number with a sign.
+        least = -largest if name == 'calibration' else 0
+        if not math.isfinite(value) or not least <= value <= largest:
+            raise ValueError(f'{name} is {value}, expected {least} to {largest}')
     elif not isinstance(value, str):
         raise ValueError(f'{name} is {type(value).__name__}')
