@@ -58,9 +58,11 @@ def test_drops_are_counted_by_cause(rig):  # noqa: F811
     it = rig(maximum_frame_age=5.0)
     listener = Listener(it)
     # Colour without partners; more of them than the synchronizer keeps.
-    for _ in range(15):
+    for number in range(15):
         it.camera.publish(only=('color',))
-    wait_until(lambda: it.node._input.counts[f'{it.namespace}/color/image_raw'] == 15, 'delivery')
+        # One by one: the queue of the subscription is shorter than all of them.
+        wait_until(lambda sent=number + 1: it.node._input.counts[
+            f'{it.namespace}/color/image_raw'] == sent, 'delivery')
 
     def negative(messages):
         for message in messages.values():

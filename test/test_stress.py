@@ -16,6 +16,7 @@ from ros_fixtures import DEADLINE, StubDetector, rig, ros, wait_until  # noqa: F
 from grasp_stn_interfaces.msg import Grasp
 from grasp_stn_ros.cli import main
 from grasp_stn_ros.evaluation.stress_report import markdown
+from grasp_stn_ros.reasons import Reason
 from grasp_stn_ros.ros import conversions, stress, stress_scenes
 from grasp_stn_ros.ros.stress_settings import Row
 
@@ -44,7 +45,7 @@ def test_load(tmp_path):
     rows = run(tmp_path, 'stream', 'service')
     stream, service = rows['stream'], rows['service']
     assert stream['pairs_sent'] == 90 and 0 < stream['pairs_received'] <= 90
-    assert stream['seconds'] > 2.5 and stream['grasps'] > 0
+    assert stream['seconds'] > 2.5 and stream['detections'] > 0
     assert stream['uncounted'] == 0, 'no message is lost in silence'
     assert stream['memory_end_mib'] > 100
     assert service['calls'] == service['answered'] == 24
@@ -53,13 +54,11 @@ def test_load(tmp_path):
     assert sum(service['outcomes'].values()) == 24
 
 
-def test_faults_with_one_node(tmp_path):
-    rows = run(tmp_path, 'fuzz', 'parameter_storm', 'full_disk')
+def test_hostile_messages_and_a_full_disk(tmp_path):
+    rows = run(tmp_path, 'fuzz', 'full_disk')
     fuzz = rows['fuzz']
     assert (fuzz['messages'], fuzz['crashes'], fuzz['hangs']) == (210, 0, 0), fuzz['problems']
     assert sum(fuzz['outcomes_over_dds'].values()) == 10
-    assert rows['parameter_storm']['passed'], rows['parameter_storm']['problems']
-    assert rows['parameter_storm']['refused'] == 10
     assert rows['full_disk']['passed'], rows['full_disk']['problems']
 
 
@@ -151,3 +150,24 @@ def test_the_policy_names_what_the_node_has_and_nothing_else(rig):  # noqa: F811
     assert allowed('services', 'reply') == own(
         node.get_service_names_and_types_by_node(name, namespace))
     assert not allowed('services', 'request')
+
+
+def test_a_grasp_that_is_late_when_it_is_ready_is_kept_back(rig):  # noqa: F811
+    """The frame was young enough when it came; the call that waits for it is answered."""
+    it = rig(maximum_frame_age=1.0)
+    it.detector.gate.clear()
+    future = it.call(timeout=20.0)
+    wait_until(lambda: it.node.requests.tickets, 'the request')
+    sent = it.camera.publish()
+    wait_until(lambda: it.detector.calls, 'the detection to begin')
+    stamp = sent['color'].header.stamp
+    wait_until(lambda: it.node.get_clock().now().nanoseconds
+               > (stamp.sec + 1.1) * 1e9 + stamp.nanosec, 'the frame to age')
+    it.detector.gate.set()
+    assert it.answer(future).success
+    stages = it.wait_for('stages')
+    assert stages.reason == Reason.STALE_FRAME and 'after the detection' in stages.message
+    assert it.node._worker.drops['late'] == 1
+    assert not it.received['grasp']
+    it.camera.publish()
+    it.wait_for('grasp')

@@ -157,7 +157,7 @@ class Diagnostics:
         drops = pairs.drops + Counter(self._drops)
         values['dropped pairs'] = str(self._drops['busy'])
         values |= {f'dropped: {cause}': str(drops[cause]) for cause in (
-            'busy', 'stale', 'no partner', 'negative stamp', 'lost in the middleware')}
+            'busy', 'stale', 'late', 'no partner', 'negative stamp', 'lost in the middleware')}
         values['camera_info changes'] = str(pairs.info_changes)
         values['clock jumps'] = str(pairs.clock_jumps)
         return values

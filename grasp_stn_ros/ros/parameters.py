@@ -150,7 +150,8 @@ PARAMETERS: tuple[Parameter, ...] = (
     Parameter('frame_mismatch', 'refuse', 'What to do with a pair whose depth and colour name '
               'different frames.', choices=('refuse', 'warn'), live=True),
     Parameter('maximum_frame_age', 0.0, 'Refuse pairs whose stamp is older than this when they '
-              'arrive, seconds; 0 = accept any age (bags without /clock).', limits=(0.0, 3600.0),
+              'arrive, and keep back grasps of the stream that are older when they are ready, '
+              'seconds; 0 = accept any age (bags without /clock).', limits=(0.0, 3600.0),
               live=True),
     # Frames.
     Parameter('frame_id', '', 'Name of the optical frame of the colour camera, for drivers that '

@@ -16,7 +16,7 @@ import numpy as np
 from ..reasons import GraspError, Reason
 from ..rgbd import MAX_DEPTH, MIN_DEPTH
 from . import compressed, conversions, stress_messages
-from .stress_rig import running
+from .stress_rig import START, running
 from .stress_scenes import now
 from .stress_settings import Row, Settings, new_namespace
 
@@ -100,14 +100,15 @@ def survive(function: Callable[..., list[str]], seed: int, count: int,
                                 args=(function, seed, first, count, current, theirs, extra))
         child.start()
         theirs.close()
+        patience = START  # the first answer comes after the imports
         try:
-            # The first answer comes after the imports.
             while first < count:
-                if not ours.poll(_HANG * (4 if first == current.value else 1)):
+                if not ours.poll(patience):
                     hangs.append(f'number {current.value}')
                     first = current.value + 1
                     break
                 number, results, crash = ours.recv()
+                patience = _HANG
                 outcomes.update(results)
                 if crash:
                     crashes.append(f'number {number}: {crash}')

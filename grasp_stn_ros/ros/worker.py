@@ -156,8 +156,20 @@ class Worker:
             result = result_from(detection, target, transform, values)
             for ticket in members:
                 ticket.resolve(result)
+            if own and number == 0:
+                result = self._unless_late(result, pair, values)
             self._publish(result, frame, header, values)
-            self._diagnostics.detected(detection, pair.age)
+            self._diagnostics.detected(result.detection, pair.age)
+
+    def _unless_late(self, result: Result, pair: Pair, values: dict[str, Any]) -> Result:
+        """Keep a grasp of the stream back that became too old while it was computed."""
+        now = self._node.get_clock().now().nanoseconds
+        age = (now - stamp_nanoseconds(pair.color)) / 1e9
+        if not result.grasps or not 0 < values['maximum_frame_age'] < age:
+            return result
+        self.drops['late'] += 1
+        late = GraspError(Reason.STALE_FRAME, f'age {age:.2f} s after the detection')
+        return Result(replace(result.detection, best=None, reason=late.reason, message=str(late)))
 
     def _decode(self, pair: Pair, values: dict[str, Any]
                 ) -> tuple[RgbdFrame | None, np.ndarray | None, Detection | None]:
