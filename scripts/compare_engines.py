@@ -11,6 +11,7 @@ engine that is not installed is left out and said so (pip install onnx onnxrunti
 from __future__ import annotations
 
 from collections.abc import Callable
+import importlib
 from pathlib import Path
 import tempfile
 import time
@@ -92,7 +93,7 @@ def _onnx_file(model: Packed, image: Tensor, jaw: Tensor, folder: str) -> str:
 
 
 def _onnx(model: Packed, image: Tensor, jaw: Tensor, threads: int) -> Engine:
-    import onnxruntime  # type: ignore[import-untyped]
+    onnxruntime = importlib.import_module('onnxruntime')
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     with tempfile.TemporaryDirectory() as folder:
@@ -107,7 +108,7 @@ def _onnx(model: Packed, image: Tensor, jaw: Tensor, threads: int) -> Engine:
 
 
 def _openvino(model: Packed, image: Tensor, jaw: Tensor, threads: int) -> Engine:
-    import openvino  # type: ignore[import-untyped]
+    openvino = importlib.import_module('openvino')
     converted = openvino.convert_model(model, example_input=(image.contiguous(), jaw))
     compiled = openvino.compile_model(converted, 'CPU', {'INFERENCE_NUM_THREADS': threads})
     return lambda x, j: np.array(compiled([x.contiguous().numpy(), j.numpy()])[0])
