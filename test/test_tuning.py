@@ -226,8 +226,10 @@ def test_fine_tuning_goes_on_from_the_weights(wide, tmp_path):
     run = CliRunner().invoke(main, [
         'train', '--data', str(wide), '--finetune', str(tmp_path / 'start.safetensors'),
         '--images', '4', '--batch', '2', '--learning-rate', '1e-5', '--set',
-        'augmentation.size=128', '--out', str(tmp_path / 'out')])
+        'augmentation.size=128', '--validation', str(wide), '--out', str(tmp_path / 'out')])
     assert run.exit_code == 0, run.output
+    # Before and after.
+    assert 'after no step: plain' in run.output and 'after fine-tuning: plain' in run.output
     tuned, sidecar = checkpoint.load(tmp_path / 'out' / 'model.safetensors')
     assert tuned.config == SMALL
     assert [p['name'] for p in sidecar['training']['phases']] == ['fine-tuning']

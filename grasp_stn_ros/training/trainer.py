@@ -79,6 +79,7 @@ class Trainer:
         self.phases = phases or system.phases
         self.validate = validate
         self.notes = notes or {}
+        self._goes_on = start is not None
         self.device = torch.device(device)
         torch.set_num_threads(threads)
         torch.set_flush_denormal(True)
@@ -314,6 +315,8 @@ class Trainer:
         with Progress(*columns, refresh_per_second=1) as progress:
             task = progress.add_task('training', total=self.steps, completed=self.step)
             index = phase_at(self.phases, self.step / self.steps)
+            if self._goes_on and self.step == 0:
+                self._measure(index, 'no step', progress)
             try:
                 for batch in self._batches(stop):
                     now = phase_at(self.phases, self.step / self.steps)
