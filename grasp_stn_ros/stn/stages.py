@@ -214,8 +214,3 @@ class GraspClassifier(nn.Module):
         if jaw is not None:
             extra = torch.cat([extra, encode_jaw(jaw)], dim=1)
         return self.network(patches, extra)
-
-    @staticmethod
-    def log_score(logits: Tensor) -> Tensor:
-        """Logits (..., 2) -> log of the score (...)."""
-        return F.logsigmoid(logits).sum(-1)
