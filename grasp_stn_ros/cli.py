@@ -54,8 +54,9 @@ for _command in (train, own_trials, calibrate, benchmark, annotate, view, record
 @click.option('--candidates', type=click.IntRange(4, 500),
               help='Grasps tried out in each image; use more for a test set. Default: 20.')
 @click.option('--domain', type=click.Choice(SIMULATED), default=SIMULATED[0], show_default=True,
-              help='basic: one camera over a nearly empty table; wide: clutter, cameras of '
-                   'several kinds, surroundings.')
+              help='basic: one camera over a nearly empty table; tabletop: the same, labelled '
+                   'for the gripper as the detector uses it; wide: clutter, cameras of several '
+                   'kinds, surroundings.')
 @click.option('--views', type=click.IntRange(1, 32),
               help="Images of each scene, by as many cameras. Default: the domain's.")
 @click.option('--meshes', type=click.Path(exists=True, file_okay=False, path_type=Path),

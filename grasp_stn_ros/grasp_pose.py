@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+import math
 
 import numpy as np
 
@@ -40,9 +41,8 @@ _BLOCKED = 0.01
 # is the precision of the network, not the size of the object.
 _OPENING_SLACK = 1.15
 _MIN_COSINE = 0.3
-# Pixels around the one whose surface normal is wanted, and which of them are the nearest.
-_WINDOW = np.stack(np.meshgrid(np.arange(-12, 13), np.arange(-12, 13)), -1).reshape(-1, 2)
-_WINDOW_MIDDLE = np.abs(_WINDOW).max(axis=1) <= 3
+# Pixels to each side of the one whose surface normal is wanted, and of them the nearest ones.
+_WINDOW, _MIDDLE = 12, 3
 # Half a quantization step of a structured-light camera, metres: an object this thin is not seen.
 _UNSEEN = 0.002
 
@@ -53,7 +53,7 @@ class Gripper:
 
     maximum_opening: float = 0.085
     jaw_size: float = 0.020           # height of the jaw plates (across the opening)
-    finger_depth: float = 0.032       # how far the tips reach below the surface level
+    finger_depth: float = 0.040       # how far the tips reach below the surface level
     finger_thickness: float = 0.008   # of one jaw, along the opening
     support_clearance: float = 0.003  # kept between the tips and what is under them
 
@@ -70,10 +70,11 @@ class Gripper:
 
 def grasp_axes(approach: np.ndarray, opening_direction: np.ndarray) -> np.ndarray:
     """Rotation (3, 3) with columns x = approach, y = opening direction, z = x cross y."""
-    x = approach / np.linalg.norm(approach)
+    x = approach / math.sqrt(approach @ approach)
     y = opening_direction - (opening_direction @ x) * x
-    y = y / np.linalg.norm(y)
-    return np.stack([x, y, np.cross(x, y)], axis=1)
+    y = y / math.sqrt(y @ y)
+    z = (x[1] * y[2] - x[2] * y[1], x[2] * y[0] - x[0] * y[2], x[0] * y[1] - x[1] * y[0])
+    return np.array([x, y, z]).T
 
 
 def _on_plane(rays: np.ndarray, approach: np.ndarray, level: float) -> np.ndarray:
@@ -99,16 +100,23 @@ def surface_normal(frame: RgbdFrame, pixel: tuple[float, float],
     Fitted to the points within ``radius`` metres of the one at the pixel.
     """
     assert frame.depth is not None and frame.intrinsics is not None
-    pixels = np.asarray(pixel) + _WINDOW
-    depth = _sample(frame, pixels)
-    near = np.isfinite(depth) & _WINDOW_MIDDLE
-    if near.sum() < 5:
+    k, (width, height) = frame.intrinsics, frame.size
+    column, row = int(np.rint(pixel[0])), int(np.rint(pixel[1]))
+    left, top = max(0, column - _WINDOW), max(0, row - _WINDOW)
+    window = frame.depth[top:min(height, row + _WINDOW + 1), left:min(width, column + _WINDOW + 1)]
+    near = window[max(0, row - _MIDDLE - top):max(0, row + _MIDDLE + 1 - top),
+                  max(0, column - _MIDDLE - left):max(0, column + _MIDDLE + 1 - left)]
+    near = near[np.isfinite(near)]
+    if len(near) < 5:
         return None
-    level = float(np.median(depth[near]))
-    points = frame.intrinsics.rays(pixels) * depth[:, None]
-    centre = frame.intrinsics.rays(np.asarray(pixel)) * level
-    distance = np.linalg.norm(points - centre, axis=1)
-    points = points[distance < max(radius, 2.5 * level / frame.intrinsics.fx)]
+    level = _percentile(near, 50.0)
+    x = (np.arange(left, left + window.shape[1]) - k.cx) / k.fx * window
+    y = ((np.arange(top, top + window.shape[0]) - k.cy) / k.fy)[:, None] * window
+    centre = np.array([(pixel[0] - k.cx) / k.fx * level, (pixel[1] - k.cy) / k.fy * level, level])
+    squared = (x - centre[0]) ** 2 + (y - centre[1]) ** 2 + (window - level) ** 2
+    # A hole is NaN, and not nearer than anything.
+    inside = squared < max(radius, 2.5 * level / k.fx) ** 2
+    points = np.stack([x[inside], y[inside], window[inside]], axis=1)
     if len(points) < 6:
         return None
     centred = points - points.mean(axis=0)
@@ -170,9 +178,10 @@ def rectangle_to_grasp(rectangle: GraspRectangle, frame: RgbdFrame, gripper: Gri
     # A grid over the rectangle and over what the jaws cover beyond its ends. The scale for the
     # margins comes from a first guess of the distance; only the borders of zones depend on it.
     guess = _sample(frame, centre + _grid(8.0, 8.0, 9, 9) @ rectangle.axes)
-    if not np.isfinite(guess).any():
+    guess = guess[np.isfinite(guess)]
+    if not len(guess):
         raise GraspError(Reason.DEPTH_HOLE, 'no depth at the centre')
-    pixels_per_metre = intrinsics.fx / float(np.nanmedian(guess))
+    pixels_per_metre = intrinsics.fx / _percentile(guess, 50.0)
     jaw_end = rectangle.opening / 2 + gripper.finger_thickness * pixels_per_metre
     local = _grid(jaw_end, rectangle.jaw / 2, 65, 11)
     pixels = centre + local @ rectangle.axes
@@ -234,7 +243,7 @@ def _floor_level(local: np.ndarray, levels: np.ndarray, half_opening: float, lev
         under = levels[local[:, 0] * side >= half_opening]
         under = under[np.isfinite(under)]
         if len(under) >= 3:
-            if float(np.median(under)) > level + _BLOCKED:
+            if _percentile(under, 50.0) > level + _BLOCKED:
                 raise GraspError(Reason.JAWS_BLOCKED)
             under_jaws.append(under)
     candidates: list[float] = []

@@ -161,18 +161,20 @@ def fill_holes(values: np.ndarray, valid: np.ndarray) -> np.ndarray:
     if valid.all():
         return values
     weight: np.ndarray = valid.astype(np.float32)
-    level: np.ndarray = np.where(valid, values, np.float32(0))
+    # Sums of the known values; what is below here is an eighth of the work of the finest level.
+    total = level = np.where(valid, values, np.float32(0))
     pyramid = []
     while weight.min() == 0 and min(level.shape) > 1:
         pyramid.append((level, weight))
         size = (max(1, (level.shape[1] + 1) // 2), max(1, (level.shape[0] + 1) // 2))
-        total = cv2.resize(level * weight, size, interpolation=cv2.INTER_AREA)
+        total = cv2.resize(total, size, interpolation=cv2.INTER_AREA)
         weight = cv2.resize(weight, size, interpolation=cv2.INTER_AREA)
         level = total / np.maximum(weight, np.float32(1e-6))
     for finer, finer_weight in reversed(pyramid):
         size = (finer.shape[1], finer.shape[0])
         coarse = cv2.resize(level, size, interpolation=cv2.INTER_LINEAR)
-        level = np.where(finer_weight > 0, finer, coarse)
+        np.copyto(coarse, finer, where=finer_weight > 0)
+        level = coarse
     return level
 
 
@@ -334,7 +336,9 @@ def _depth_channels(depth: np.ndarray, valid: np.ndarray, camera: CameraIntrinsi
     np.multiply(normal[0], x, out=normal[2])
     normal[2] += np.multiply(normal[1], y, out=factor)
     normal[2] += z
-    np.einsum('cij,cij->ij', normal, normal, out=factor)
+    np.multiply(normal[0], normal[0], out=factor)
+    for axis in normal[1:]:
+        factor += np.multiply(axis, axis, out=z)
     np.sqrt(factor, out=factor)
     factor += np.float32(1e-9)
     np.divide(valid.view(np.uint8), factor, out=factor, dtype=np.float32)

@@ -12,7 +12,7 @@ from .rgbd import CameraIntrinsics
 # 10 mm at 0.85 m, four quantization steps of a structured-light camera.
 _TOLERANCE = 0.012
 _HYPOTHESES = 64
-_SAMPLES = 2000
+_SAMPLES = 1300
 # A "support" seen steeper than this is a wall.
 _MIN_COSINE = 0.4
 _MIN_SHARE = 0.15

@@ -18,9 +18,9 @@ from .stages import GraspClassifier, STNCrop, STNRotation, STNScaleCrop
 class ModelConfig(NetworkConfig):
     """Configuration of :class:`MultiStageSTN`; K (``candidates``) is free at run time."""
 
-    features: int = 64                # channels of the trunk's output
+    features: int = 40                # channels of the trunk's output
     width: float = 1.0
-    blocks: tuple[int, int, int] = (1, 2, 2)
+    blocks: tuple[int, int, int] = (0, 1, 2)   # residual blocks at stride 4, 8 and 16
     context: float = 36.0             # half extent in pixels of the patches of stages 2 and 3
     margin: tuple[float, float] = (14.0, 12.0)  # pixels around a rectangle for the classifier
     patch: int = 16                   # samples of a patch of trunk features
@@ -118,7 +118,8 @@ class MultiStageSTN(GraspNetwork):
         ``candidates`` overrides K; ``lap`` is told the name of each stage that is done; ``jaw``
         (B,) is the height of the gripper's jaw plates in view pixels, 0 = not known.
         """
-        features = self.trunk(image)
+        # In single precision once, rather than for each of the samplers.
+        features = self.trunk(image).float()
         lap('trunk')
         locations, location_logits = self.crop.propose(self.crop(features),
                                                        candidates or self.config.candidates)

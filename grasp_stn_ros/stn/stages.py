@@ -34,8 +34,9 @@ class PatchNetwork(nn.Module):
     def __init__(self, inputs: int, outputs: int, extra: int = 0):
         """``extra`` numbers per patch join before the last hidden layer."""
         super().__init__()
-        self.convolutions = nn.Sequential(ConvBlock(inputs, 64), ConvBlock(64, 96, 3, 2),
-                                          ConvBlock(96, 96, 3, 2))
+        # Stride 2 at once: at full size the first convolution would take most of the time.
+        self.convolutions = nn.Sequential(ConvBlock(inputs, 64, 3, 2), ConvBlock(64, 64),
+                                          ConvBlock(64, 96, 3, 2))
         self.hidden = nn.Linear(96 * 16 + extra, 128)
         self.output = nn.Linear(128, outputs)
 
@@ -59,8 +60,8 @@ class STNCrop(nn.Module):
     def __init__(self, channels: int):
         """Features of ``channels`` at the stride of the trunk."""
         super().__init__()
-        self.features = ConvBlock(channels, 48)
-        self.output = nn.Conv2d(48, 3, 1)
+        self.features = ConvBlock(channels, 32, 1)
+        self.output = nn.Conv2d(32, 3, 1)
         assert self.output.bias is not None
         nn.init.constant_(self.output.bias[:1], -3.0)  # grasps are rare
 

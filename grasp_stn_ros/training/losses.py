@@ -42,7 +42,7 @@ def stage_losses(model: MultiStageSTN, batch: Batch, stages: frozenset[str],
     Returns scalars by the name of the stage.
     """
     image, wanted = batch.images, batch.graspable
-    features = model.trunk(image)
+    features = model.trunk(image).float()
     maps = model.crop(features)
     losses = {'crop': _crop_loss(maps, batch)}
 

@@ -76,7 +76,7 @@ def _paper_settings(images: int, choose: str = 'plain', measure_every: int = 0,
 
 SHIPPED = System('MultiStageSTN', objectives.multi_stage, paper_schedule(),
                  TrainingSettings(augmentation=Augmentation(anywhere=0.1)),
-                 ModelConfig(features=48, blocks=(0, 2, 2), gripper_input=True, candidates=8,
+                 ModelConfig(gripper_input=True, candidates=8,
                              refinements=1))
 
 TRAINABLE: dict[str, System] = {
