@@ -54,7 +54,7 @@ class Trunk(nn.Module):
 
     STRIDE = 4
 
-    def __init__(self, inputs: int = 7, outputs: int = 40, width: float = 1.0,
+    def __init__(self, inputs: int = 7, outputs: int = 32, width: float = 1.0,
                  blocks: tuple[int, int, int] = (0, 1, 2)):
         """``width`` scales the channels, ``blocks`` are residual blocks at stride 4, 8 and 16."""
         super().__init__()

@@ -18,13 +18,13 @@ from .stages import GraspClassifier, STNCrop, STNRotation, STNScaleCrop
 class ModelConfig(NetworkConfig):
     """Configuration of :class:`MultiStageSTN`; K (``candidates``) is free at run time."""
 
-    features: int = 40                # channels of the trunk's output
+    features: int = 32                # channels of the trunk's output
     width: float = 1.0
     blocks: tuple[int, int, int] = (0, 1, 2)   # residual blocks at stride 4, 8 and 16
     context: float = 36.0             # half extent in pixels of the patches of stages 2 and 3
     margin: tuple[float, float] = (14.0, 12.0)  # pixels around a rectangle for the classifier
     patch: int = 16                   # samples of a patch of trunk features
-    fine_channels: int = 24           # of the patch from the image itself, sampled at 2 x patch
+    fine_channels: int = 32           # of the patch from the image itself, sampled at 2 x patch
     gripper_input: bool = False       # the height of the jaw plates is told where it is known
     refinements: int = 0              # how often the fit starts again from its own rectangle
 

@@ -13,6 +13,8 @@ Conventions of all spatial transformers here
 * ``align_corners=False``: patch sample i of n lies at u = (2 i + 1) / n - 1, the centre of the
   i-th of n equal cells, and feature cell j of n covers its share of the view in the same way.
 * Outside the view the sampler returns zeros.
+* All geometry is elementwise: a matrix product would be rounded to eight bits by the autocast that
+  the network runs under, which is a pixel.
 """
 
 from __future__ import annotations
@@ -22,26 +24,31 @@ from torch import Tensor
 import torch.nn.functional as F
 
 
-def place(location: Tensor, half_extent: Tensor | float) -> Tensor:
+def place(location: Tensor, half_extent: float) -> Tensor:
     """Axis-aligned patches around ``location`` (..., 2) in pixels -> poses (..., 2, 3)."""
     # Filled on the device: a tensor made from numbers would be copied there, and waited for.
-    half = half_extent.expand(location.shape) if isinstance(half_extent, Tensor) else \
-        torch.full_like(location, half_extent)
-    return torch.cat([torch.diag_embed(half), location[..., None]], dim=-1)
+    half = torch.full_like(location[..., 0], half_extent)
+    zero = torch.zeros_like(half)
+    return _pose(half, zero, zero, half, location)
 
 
 def rotate(pose: Tensor, theta: Tensor) -> Tensor:
     """Turn patches of ``pose`` (..., 2, 3) by ``theta`` (...) radians, from u towards v."""
-    c, s = torch.cos(theta), torch.sin(theta)
-    rotation = torch.stack([torch.stack([c, -s], -1), torch.stack([s, c], -1)], -2)
-    return torch.cat([pose[..., :2] @ rotation, pose[..., 2:]], dim=-1)
+    c, s = torch.cos(theta)[..., None], torch.sin(theta)[..., None]
+    u, v = pose[..., 0], pose[..., 1]
+    return torch.stack([u * c + v * s, v * c - u * s, pose[..., 2]], dim=-1)
 
 
 def fit(pose: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
     """Move patches by ``shift`` (..., 2), then scale them by ``scale`` (..., 2); patch units."""
-    linear = pose[..., :2]
-    centre = pose[..., 2] + (linear @ shift[..., None])[..., 0]
-    return torch.cat([linear * scale[..., None, :], centre[..., None]], dim=-1)
+    u, v = pose[..., 0], pose[..., 1]
+    centre = pose[..., 2] + u * shift[..., :1] + v * shift[..., 1:]
+    return torch.stack([u * scale[..., :1], v * scale[..., 1:], centre], dim=-1)
+
+
+def _pose(ux: Tensor, uy: Tensor, vx: Tensor, vy: Tensor, centre: Tensor) -> Tensor:
+    """Pose (..., 2, 3) from the elements (...) of its columns u and v and its centre (..., 2)."""
+    return torch.stack([torch.stack([ux, uy], -1), torch.stack([vx, vy], -1), centre], dim=-1)
 
 
 def from_rectangles(rectangles: Tensor) -> Tensor:
@@ -51,8 +58,9 @@ def from_rectangles(rectangles: Tensor) -> Tensor:
 
 def rotate_then_scale(location: Tensor, theta: Tensor, half_extent: Tensor) -> Tensor:
     """Pose (..., 2, 3) of patches at ``location``, turned by ``theta``, of ``half_extent``."""
-    pose = rotate(place(location, 1.0), theta)
-    return torch.cat([pose[..., :2] * half_extent[..., None, :], pose[..., 2:]], dim=-1)
+    c, s = torch.cos(theta), torch.sin(theta)
+    along, across = half_extent[..., 0], half_extent[..., 1]
+    return _pose(c * along, s * along, -s * across, c * across, location)
 
 
 def to_rectangles(pose: Tensor) -> Tensor:
@@ -73,11 +81,11 @@ def sample(features: Tensor, pose: Tensor, patch_size: int, view_size: int) -> T
     batch, count = pose.shape[:2]
     channels = features.shape[1]
     # View pixels -> the sampler's coordinates, which are -1 and 1 on the borders of the view.
-    theta = pose.float() * (2.0 / view_size)
-    theta = torch.cat([theta[..., :2], theta[..., 2:] + (1.0 / view_size - 1.0)], dim=-1)
-    theta = theta.reshape(batch * count, 2, 3)
-    grid = F.affine_grid(theta, [batch * count, channels, patch_size, patch_size],
-                         align_corners=False)
+    pose = pose.float() * (2.0 / view_size)
+    line = (torch.arange(patch_size, device=pose.device, dtype=pose.dtype) * 2 + 1) / patch_size - 1
+    u, v = line[None, :, None], line[:, None, None]
+    columns = pose[:, :, None, None]                                    # (B, N, 1, 1, 2, 3)
+    grid = columns[..., 0] * u + columns[..., 1] * v + (columns[..., 2] + (1.0 / view_size - 1.0))
     # All patches of an image in one tall grid: no copies of the features.
     grid = grid.reshape(batch, count * patch_size, patch_size, 2)
     patches = F.grid_sample(features.float(), grid, mode='bilinear', padding_mode='zeros',

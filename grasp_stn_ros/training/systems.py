@@ -75,9 +75,9 @@ def _paper_settings(images: int, choose: str = 'plain', measure_every: int = 0,
 
 
 SHIPPED = System('MultiStageSTN', objectives.multi_stage, paper_schedule(),
-                 TrainingSettings(augmentation=Augmentation(anywhere=0.1)),
-                 ModelConfig(gripper_input=True, candidates=8,
-                             refinements=1))
+                 TrainingSettings(augmentation=Augmentation(anywhere=0.1, no_colour=0.1,
+                                                            no_depth=0.2)),
+                 ModelConfig(gripper_input=True, candidates=8, refinements=1))
 
 TRAINABLE: dict[str, System] = {
     'shipped': SHIPPED,
