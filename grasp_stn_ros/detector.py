@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+import copy
 import dataclasses
 import math
 from pathlib import Path
@@ -12,6 +13,7 @@ import warnings
 
 import numpy as np
 import torch
+from torch import nn
 
 from . import ensemble
 from .cuda_path import CudaGraph, TensorPreprocessor
@@ -103,7 +105,8 @@ class GraspDetector:
             raise ValueError(f'candidates must lie between 0 and 256, got {candidates}')
         self.device = torch.device(_pick_device(device))
         if isinstance(weights, GraspNetwork):
-            model, self.model_name = weights, 'unnamed'
+            # A copy: what is done to the weights here is of no concern to a training.
+            model, self.model_name = copy.deepcopy(weights), 'unnamed'
         else:
             path = default_weights() if str(weights) == 'default' else Path(weights)
             model, _ = checkpoint.load(path)
@@ -199,6 +202,7 @@ class GraspDetector:
             self._model.to(self.device)
             if self.device.type == 'cuda':
                 self._on_gpu = TensorPreprocessor(self.device)
+            self._round_weights()
         except torch.OutOfMemoryError as error:
             self._fall_back(error)
 
@@ -213,7 +217,16 @@ class GraspDetector:
         self._on_gpu = self._graph = None
         self.precision = 'bf16' if cpu_has_bf16() else 'fp32'
         self._model.to('cpu')
+        self._round_weights()
         torch.cuda.empty_cache()
+
+    def _round_weights(self) -> None:
+        """Keep the weights as autocast would round them, instead of doing so in every frame."""
+        if self.device.type != 'cpu' or self.precision != 'bf16':
+            return
+        for module in self._model.modules():
+            if isinstance(module, (nn.Conv2d, nn.Linear)):
+                module.to(torch.bfloat16)
 
     def _prepare(self, frame: RgbdFrame, view: View) -> tuple[torch.Tensor, NetworkInput]:
         """Return the network's input (1, 7, S, S) on the device, and what comes with it."""

@@ -20,8 +20,10 @@ _FIGURES = ('plain', 'strict', 'any_plain', 'plain_rgbd')
 
 @click.command()
 @click.argument('results', nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
+@click.option('--kind', type=click.Choice(['image-wise', 'object-wise']), default='image-wise',
+              show_default=True, help='How the folds were split.')
 @click.option('--json', 'output', required=True, type=click.Path(path_type=Path))
-def main(results: tuple[Path, ...], output: Path) -> None:
+def main(results: tuple[Path, ...], kind: str, output: Path) -> None:
     """Join RESULTS of `grasp_stn evaluate accuracy --split`, one a fold."""
     folds = [json.loads(path.read_text()) for path in results]
     joined: dict = {}
@@ -33,7 +35,7 @@ def main(results: tuple[Path, ...], output: Path) -> None:
             joined[key] = sum(fold[key] * fold[count] for fold in some) / joined[count]
     plain = [fold['plain'] for fold in folds]
     write_json(output, {**joined, 'folds': plain, 'deviation': statistics.pstdev(plain),
-                        'seed': 0, 'split': f'cornell, {len(folds)} folds, image-wise',
+                        'seed': 0, 'split': f'cornell, {len(folds)} folds, {kind}',
                         'candidates': folds[0].get('candidates')})
 
 

@@ -81,7 +81,7 @@ def score_logit(logits: Tensor) -> Tensor:
     """Logits (..., 2) of match and lift -> logit (...) of the product of their probabilities."""
     log_score = F.logsigmoid(logits.float()).sum(-1)
     # log(p / (1 - p)); p is kept from 1, where the logit has no end.
-    return log_score - torch.log(-torch.expm1(log_score.clamp(max=-1e-6)))
+    return log_score - torch.log(1 - torch.exp(log_score.clamp(max=-1e-6)))
 
 
 def one_logit(logits: Tensor) -> Tensor:

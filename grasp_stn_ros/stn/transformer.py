@@ -82,7 +82,8 @@ def sample(features: Tensor, pose: Tensor, patch_size: int, view_size: int) -> T
     channels = features.shape[1]
     # View pixels -> the sampler's coordinates, which are -1 and 1 on the borders of the view.
     pose = pose.float() * (2.0 / view_size)
-    line = (torch.arange(patch_size, device=pose.device, dtype=pose.dtype) * 2 + 1) / patch_size - 1
+    line = torch.arange(patch_size, device=pose.device, dtype=pose.dtype)
+    line = (2 * line + 1) / patch_size - 1
     u, v = line[None, :, None], line[:, None, None]
     columns = pose[:, :, None, None]                                    # (B, N, 1, 1, 2, 3)
     grid = columns[..., 0] * u + columns[..., 1] * v + (columns[..., 2] + (1.0 / view_size - 1.0))
