@@ -3,10 +3,12 @@
 import numpy as np
 import pytest
 
-from grasp_stn_ros.detection import Detection
+from grasp_stn_ros.detection import Candidate, Detection, Grasp
 from grasp_stn_ros.detector import GraspDetector
 from grasp_stn_ros.evaluation import clutter
+from grasp_stn_ros.grasp_pose import grasp_axes
 from grasp_stn_ros.reasons import Reason
+from grasp_stn_ros.rectangle import GraspRectangle
 from grasp_stn_ros.simulation.labels import open_scene
 
 SEED = 515
@@ -51,6 +53,30 @@ class _Blind:
 
     def detect(self, frame):
         return Detection((), None, Reason.NO_CANDIDATE, '')
+
+
+def _candidate(x, theta, score):
+    rotation = grasp_axes(np.array([0.0, 0.0, 1.0]), np.array([np.cos(theta), np.sin(theta), 0]))
+    grasp = Grasp(np.array([x, 0.0, 0.8]), rotation, 0.05, 0.02, np.array([x, 0.0, 0.78]),
+                  np.array([0.0, 0.0, -1.0]))
+    return Candidate((0.0, 0.0), 1.0, theta, GraspRectangle(0.0, 0.0, theta, 30.0, 12.0), score,
+                     grasp)
+
+
+def test_what_has_just_failed_is_not_repeated(scene):
+    best, beside, turned, weak = candidates = (
+        _candidate(0.0, 0.0, 0.9), _candidate(0.02, 0.2, 0.8), _candidate(0.0, np.pi / 2, 0.7),
+        _candidate(0.5, 0.0, 0.01))
+    detection = Detection(candidates, best, Reason.OK, '')
+
+    def next_after(*failed):
+        return clutter.untried(detection, scene, [scene.world_pose(c.grasp) for c in failed])
+
+    assert next_after() is best
+    assert next_after(best) is turned and next_after(beside) is turned
+    # A parallel jaw turned by half a turn is the same jaw; what is below the minimum stays out.
+    assert next_after(_candidate(0.0, np.pi, 0.5)) is turned
+    assert next_after(best, turned) is best
 
 
 def test_three_failures_in_a_row_end_it():
