@@ -1,4 +1,6 @@
-"""A device without memory: the CPU in its place where that was allowed, else a name for it."""
+"""A device without memory, and the precisions that there are on a CPU."""
+
+import math
 
 import numpy as np
 import pytest
@@ -8,8 +10,11 @@ pytest.importorskip('torch', reason='torch is missing: run `make setup`')
 import torch
 
 from grasp_stn_ros.detector import GraspDetector
+from grasp_stn_ros.evaluation.benchmark import frames
 from grasp_stn_ros.reasons import GraspError, Reason
+from grasp_stn_ros.rectangle import is_correct
 from grasp_stn_ros.rgbd import CameraIntrinsics, RgbdFrame
+from grasp_stn_ros.stn.multi_stage import ModelConfig, MultiStageSTN
 
 FRAME = RgbdFrame(np.full((240, 320, 3), 90, np.uint8), np.full((240, 320), 0.8, np.float32),
                   CameraIntrinsics(250.0, 250.0, 160.0, 120.0))
@@ -69,3 +74,25 @@ def test_rest_and_work_again(working):
     working.suspend()
     working.resume()
     assert [c.score for c in working.detect(FRAME).candidates] == before
+
+
+def test_bf16_finds_the_grasps_of_single_precision():
+    exact, fast = (GraspDetector(threads=1, precision=p) for p in ('fp32', 'bf16'))
+    same = []
+    for frame in frames(8, seed=77):
+        a, b = exact.detect(frame), fast.detect(frame)
+        assert a.best is not None and b.best is not None
+        # Candidates with nearly the same score may change places.
+        tied = [c.rectangle for c in a.candidates if c.score > a.best.score - 0.02]
+        same.append(is_correct(b.best.rectangle, tied, 0.5, math.radians(15)))
+    assert sum(same) >= 7
+
+
+def test_a_network_is_not_changed_by_the_detector_that_runs_it():
+    torch.manual_seed(0)
+    network = MultiStageSTN(ModelConfig(width=0.25, features=16, fine_channels=8)).eval()
+    before = {k: v.clone() for k, v in network.state_dict().items()}
+    GraspDetector(network, precision='bf16').warm_up()
+    after = network.state_dict()
+    assert before.keys() == after.keys()
+    assert all(torch.equal(v, after[k]) and v.dtype == after[k].dtype for k, v in before.items())

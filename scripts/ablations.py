@@ -1,0 +1,142 @@
+#!/usr/bin/env python3
+"""
+What each part of the shipped network is worth: trained without it, with several seeds.
+
+Short trainings, all alike but for the one change, on the same images; judged on validation images
+that no other choice was made on twice. A change of less than the spread over the seeds says
+nothing. Started again, it goes on where it stopped.
+
+    python scripts/ablations.py --data data/wide8 --validation data/validation \
+        --images 6000 --json results/ablations.json
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+import json
+from pathlib import Path
+import statistics
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from grasp_stn_ros.data.open import open_dataset
+from grasp_stn_ros.detector import GraspDetector
+from grasp_stn_ros.evaluation.accuracy import judge, summarize
+from grasp_stn_ros.evaluation.report import write_json
+from grasp_stn_ros.stn import checkpoint
+from grasp_stn_ros.stn.multi_stage import ModelConfig
+from grasp_stn_ros.training.schedule import Phase
+from grasp_stn_ros.training.settings import TrainingSettings
+from grasp_stn_ros.training.systems import SHIPPED
+from grasp_stn_ros.training.trainer import Trainer
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One change: of the network, the augmentation or the phases, or only of how it is used."""
+
+    what: str
+    model: dict[str, Any] = field(default_factory=dict)
+    augmentation: dict[str, Any] = field(default_factory=dict)
+    ground_truth_only: bool = False
+    uses: str = ''                      # the training of another variant, used differently
+    candidates: int = 0
+
+
+VARIANTS = {
+    'as shipped': Variant('K = 8, one refinement'),
+    'no refinement': Variant('the first fit counts', {'refinements': 0}, uses='as shipped'),
+    'K = 4': Variant('four locations', uses='as shipped', candidates=4),
+    'K = 16': Variant('sixteen locations', uses='as shipped', candidates=16),
+    'ground truth only': Variant('no block sees what the one before it really proposes',
+                                 ground_truth_only=True),
+    'jaw size not told': Variant('neither in training nor in use', {'gripper_input': False}),
+    'no turning': Variant('augmentation without rolling cameras',
+                          augmentation={'turn': False, 'mirror': False}),
+    'half as wide': Variant('trunk with half the channels', {'width': 0.5}),
+}
+
+
+def _phases(variant: Variant) -> tuple[Phase, ...] | None:
+    if not variant.ground_truth_only:
+        return None
+    return tuple(replace(phase, own=frozenset()) for phase in SHIPPED.phases)
+
+
+def _trained(variant: Variant, seed: int, data: Any, settings: TrainingSettings,
+             out: Path, threads: int) -> Path:
+    """Weights of a variant, trained unless they are there."""
+    path = out / 'model.safetensors'
+    if not path.exists():
+        assert isinstance(SHIPPED.config, ModelConfig)
+        settings = replace(settings, seed=seed, augmentation=replace(
+            settings.augmentation, **variant.augmentation))
+        trainer = Trainer(data, out, settings, replace(SHIPPED.config, **variant.model),
+                          _phases(variant), threads=threads)
+        trainer.resume()
+        trainer.run()
+    return path
+
+
+def _judged(path: Path, variant: Variant, validation: Any, threads: int) -> dict[str, float]:
+    network, _ = checkpoint.load(path)
+    network.config = replace(network.config, **{k: v for k, v in variant.model.items()
+                                                if k == 'refinements'})
+    return summarize(judge(GraspDetector(network, candidates=variant.candidates,
+                                         threads=threads), validation))
+
+
+@click.command()
+@click.option('--data', required=True, type=click.Path(exists=True, path_type=Path))
+@click.option('--limit', type=int, default=4000, show_default=True, help='Images of --data.')
+@click.option('--validation', required=True, type=click.Path(exists=True, path_type=Path))
+@click.option('--images', default=6000, show_default=True, help='Seen in each training.')
+@click.option('--seeds', default=3, show_default=True)
+@click.option('--only', multiple=True, type=click.Choice(list(VARIANTS)))
+@click.option('--runs', default=Path('runs/ablations'), show_default=True,
+              type=click.Path(path_type=Path))
+@click.option('--threads', default=1, show_default=True)
+@click.option('--json', 'output', type=click.Path(path_type=Path))
+def main(data: Path, limit: int, validation: Path, images: int, seeds: int,
+         only: tuple[str, ...], runs: Path, threads: int, output: Path | None) -> None:
+    """Train and judge the variants."""
+    frames = open_dataset(data, limit=limit)
+    judged = open_dataset(validation, cache=True)
+    settings = replace(SHIPPED.settings, images=images)
+    rows: dict[str, dict[str, Any]] = {}
+    for name, variant in VARIANTS.items():
+        if only and name not in only:
+            continue
+        of = variant.uses or name
+        figures = []
+        for seed in range(seeds):
+            out = runs / f'{of.replace(" ", "_")}_{seed}'
+            path = _trained(VARIANTS[of], seed, frames, settings, out, threads)
+            kept = out / f'judged_{name.replace(" ", "_")}.json'
+            if not kept.exists():
+                kept.write_text(json.dumps(_judged(path, variant, judged, threads)))
+            figures.append(json.loads(kept.read_text()))
+        rows[name] = {'what': variant.what, 'seeds': seeds}
+        for key in ('plain', 'strict', 'any_plain'):
+            values = [f[key] for f in figures]
+            rows[name][key] = statistics.mean(values)
+            rows[name][f'{key}_deviation'] = statistics.pstdev(values)
+        click.echo(f'{name}: plain {rows[name]["plain"]:.3f}, strict {rows[name]["strict"]:.3f}')
+    table = Table(title=f'mean and deviation of {seeds} seeds, {images} images seen')
+    for column in ('variant', 'plain %', 'strict %', 'any candidate %'):
+        table.add_column(column)
+    for name, row in rows.items():
+        table.add_row(name, *[f'{100 * row[k]:.1f} +- {100 * row[f"{k}_deviation"]:.1f}'
+                              for k in ('plain', 'strict', 'any_plain')])
+    Console().print(table)
+    if output:
+        write_json(output, {'rows': rows, 'images': images, 'training_images': len(frames),
+                            'n': len(judged), 'seeds': seeds, 'split': validation.name,
+                            'seed': getattr(judged, 'seed', None)})
+
+
+if __name__ == '__main__':
+    main()
