@@ -25,7 +25,7 @@ from ..simulation.scene import TableScene
 from .report import wilson_interval
 
 OBJECTS, FAILURES = 5, 3
-# A grasp nearer than this to a failed one repeats it: metres, and radians of the opening direction.
+# A grasp this near to a failed one repeats it: metres, and radians of the opening direction.
 _NEAR, _ALIKE = 0.03, math.radians(30)
 
 
