@@ -19,6 +19,7 @@ from rclpy.node import Node, NodeNameNonExistentError
 from rclpy.signals import SignalHandlerOptions
 
 from .environment import shared_memory_profile
+from .inputs import source
 from .spinning import stop_event
 
 DISCOVERY_SECONDS = 5.0
@@ -132,6 +133,11 @@ def _value(value: ParameterValue) -> Any:
     return content if isinstance(content, (bool, int, float, str, type(None))) else list(content)
 
 
+def input_types(values: dict[str, Any]) -> dict[str, type]:
+    """Return the message types of color, depth and camera_info with the parameter ``values``."""
+    return {role: source(role, {f'{role}_topic': '', **values})[0] for role in _INPUTS}
+
+
 def topics(node: Node, name: str, values: dict[str, Any]) -> dict[str, str]:
     """
     Return the full names of the topics of the node ``name`` with the parameter ``values``.
@@ -146,7 +152,7 @@ def topics(node: Node, name: str, values: dict[str, Any]) -> dict[str, str]:
         heard = set()
     found = {}
     for role in _INPUTS:
-        topic = values.get(f'{role}_topic', '')
+        topic = source(role, {f'{role}_topic': '', **values})[1]
         full = topic if topic.startswith('/') else f'{namespace}/{topic}'
         # A remapping hides the name in the parameter; the ending is what is left of it.
         if heard and full not in heard:

@@ -12,13 +12,12 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 
 from ..recording import definitions
 from ..recording.reader import RecordingError
-from ..recording.writer import CAMERA_INFO, IMAGE, POSE, STAGES, RecordingWriter
+from ..recording.writer import IMAGE, POSE, STAGES, RecordingWriter
 from . import graph
 
 _MARKERS = 'visualization_msgs/msg/MarkerArray'
 _DIAGNOSTICS = 'diagnostic_msgs/msg/DiagnosticArray'
-_KINDS = {'color': IMAGE, 'depth': IMAGE, 'camera_info': CAMERA_INFO, 'stages': STAGES,
-          'grasp': POSE}
+_RESULTS = {'stages': STAGES, 'grasp': POSE}
 _MORE = {'markers': _MARKERS, 'debug_image': IMAGE}
 
 
@@ -51,8 +50,10 @@ def record(path: Path, name: str, seconds: float | None, all_topics: bool,
         except graph.GraphError as error:
             raise RecordingError(str(error)) from None
         topics = graph.topics(node, name, values)
+        inputs = {role: f'sensor_msgs/msg/{kind.__name__}'
+                  for role, kind in graph.input_types(values).items()}
         kinds = {topics[role]: kind for role, kind in
-                 (_KINDS | (_MORE if all_topics else {})).items()}
+                 (inputs | _RESULTS | (_MORE if all_topics else {})).items()}
         if all_topics:
             kinds['/diagnostics'] = _DIAGNOSTICS
         with RecordingWriter(path, topics, values, definition) as writer:

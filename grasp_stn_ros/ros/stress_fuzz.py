@@ -15,7 +15,7 @@ import numpy as np
 
 from ..reasons import GraspError, Reason
 from ..rgbd import MAX_DEPTH, MIN_DEPTH
-from . import compressed, conversions, stress_messages
+from . import conversions, stress_messages
 from .stress_rig import START, running
 from .stress_scenes import now
 from .stress_settings import Row, Settings, new_namespace
@@ -57,7 +57,7 @@ def convert_number(seed: int, number: int) -> list[str]:
     """Convert everything that is made for ``number`` -> outcomes."""
     messages = stress_messages.mutated(seed, number)
     outcomes = [convert(messages, 'KP'[number % 2])]
-    for decode, message in zip((compressed.rgb_from_compressed, compressed.depth_from_compressed,
+    for decode, message in zip((conversions.rgb_from_message, conversions.depth_from_message,
                                 conversions.mask_from_message),
                                (*stress_messages.compressed(seed, number), messages['color']),
                                strict=True):
