@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 import os
 import signal
 import threading
@@ -58,6 +59,34 @@ def until_interrupted() -> Iterator[threading.Event]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@dataclass(frozen=True)
+class Followed:
+    """A running node that is looked at: its full name, parameters and topics, and what spins."""
+
+    name: str
+    parameters: dict[str, Any]
+    topics: dict[str, str]
+    node: Node
+    executor: SingleThreadedExecutor
+    stop: threading.Event
+
+
+@contextmanager
+def following(wanted: str, own: str, refused: type[Exception] = GraphError) -> Iterator[Followed]:
+    """
+    Join the graph as ``own`` and find the node ``wanted``, until SIGINT or SIGTERM set ``stop``.
+
+    Raises ``refused`` where it is not there or does not answer; the message says what to do.
+    """
+    with until_interrupted() as stop, joined(own) as (node, executor):
+        try:
+            name = find(node, executor, wanted)
+            values = parameters(node, executor, name)
+        except GraphError as error:
+            raise refused(str(error)) from None
+        yield Followed(name, values, topics(node, name, values), node, executor, stop)
 
 
 def full_name(name: str) -> str:

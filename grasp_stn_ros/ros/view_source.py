@@ -91,17 +91,13 @@ def watch(name: str, scene: Scene, say: Callable[[str], None]) -> Iterator[Shown
     Sets the gripper of ``scene`` to that of the node; ``say`` is told when nothing comes. Raises
     :class:`SourceError`.
     """
-    with graph.until_interrupted() as stop, graph.joined('grasp_stn_view') as (node, executor):
-        try:
-            name = graph.find(node, executor, name)
-            values = graph.parameters(node, executor, name)
-        except graph.GraphError as error:
-            raise SourceError(str(error)) from None
+    with graph.following(name, 'grasp_stn_view', SourceError) as followed:
+        values = followed.parameters
         scene.gripper = detector_settings(values)['gripper']
-        watching = _Watch(node, graph.topics(node, name, values), values)
+        watching = _Watch(followed.node, followed.topics, values)
         silent_since = time.monotonic()
-        while not stop.is_set():
-            executor.spin_once(timeout_sec=0.1)
+        while not followed.stop.is_set():
+            followed.executor.spin_once(timeout_sec=0.1)
             for shown in watching.ready():
                 silent_since = float('inf')
                 yield shown
