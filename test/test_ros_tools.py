@@ -106,13 +106,13 @@ def test_the_viewer_follows_a_running_node(rig):  # noqa: F811
     pytest.importorskip('rerun', reason='rerun-sdk is missing: run `make setup`')
     from grasp_stn_ros.ros.view_source import watch
     from grasp_stn_ros.viewing.scene import Scene
-    each = rig(gripper__finger_thickness=0.011)
+    each = rig(gripper__finger_thickness=0.011, approach_offset=0.07)
     each.camera.stream()
     scene = Scene()
     moments = watch(f'{each.namespace}/grasp_node', scene, lambda text: None)
     shown = next(moments)
     moments.close()
-    assert scene.gripper.finger_thickness == 0.011
+    assert scene.gripper.finger_thickness == 0.011 and scene.approach_offset == 0.07
     assert shown.detection.best.grasp.opening == pytest.approx(0.06, abs=1e-3)
     scene.log(shown)
 

@@ -88,12 +88,13 @@ def watch(name: str, scene: Scene, say: Callable[[str], None]) -> Iterator[Shown
     """
     Show what the node ``name`` sees and finds, until SIGINT or SIGTERM.
 
-    Sets the gripper of ``scene`` to that of the node; ``say`` is told when nothing comes. Raises
-    :class:`SourceError`.
+    Sets gripper and pre-grasp of ``scene`` to those of the node; ``say`` is told when nothing
+    comes. Raises :class:`SourceError`.
     """
     with graph.following(name, 'grasp_stn_view', SourceError) as followed:
         values = followed.parameters
         scene.gripper = detector_settings(values)['gripper']
+        scene.approach_offset = values.get('approach_offset', scene.approach_offset)
         watching = _Watch(followed.node, followed.topics, values)
         silent_since = time.monotonic()
         while not followed.stop.is_set():
