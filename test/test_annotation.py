@@ -317,6 +317,13 @@ def test_the_command_imports_and_says_what_it_did_not(photos):
     assert refused.exit_code == 1 and 'empty has no images' in refused.output
 
 
+def test_labels_of_another_size_are_not_imported(photos, store):
+    (photos / 'a.xml').write_text(CVAT.replace('width="320"', 'width="640"'))
+    done, problems = formats.import_labels(store, formats.read_labels(photos / 'a.xml'))
+    assert done == 0 and store.counts()['1'] == (0, 0)
+    assert any('was labelled with 640x240 pixels' in p and '320x240' in p for p in problems)
+
+
 # ------------------------------------------------------------------ the page
 @pytest.fixture
 def server(store):

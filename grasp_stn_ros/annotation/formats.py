@@ -322,6 +322,13 @@ def import_labels(folder: CornellFolder, images: Iterable[ImportedImage],
             if picture is None:
                 problems.append(f'{image.name}: no such image in the folder')
             elif image.labels:
+                size = folder.size(picture.name)
+                if image.size is not None and image.size != size:
+                    # Of a smaller copy, say: the rectangles would lie elsewhere.
+                    problems.append(f'{image.name}: was labelled with {image.size[0]}x'
+                                    f'{image.size[1]} pixels, {picture.rgb} has {size[0]}x'
+                                    f'{size[1]}')
+                    continue
                 known = folder.load(picture.name)
                 if known.labels and not overwrite:
                     problems.append(f'{image.name}: has labels already, which were kept')
