@@ -20,8 +20,8 @@ from .names import NEGATIVE, OPENINGS
                    'it no poses can be computed from these images.')
 @click.option('--import', 'imports', multiple=True, metavar='FILE',
               type=click.Path(exists=True, path_type=Path),
-              help='Labels made elsewhere: CVAT (.xml, "for images 1.1"), labelme (.json, or a '
-                   'folder of them). May be repeated.')
+              help='Labels made elsewhere: CVAT (.xml, "for images 1.1"), labelme, COCO or Label '
+                   'Studio (.json, or a folder of them). May be repeated.')
 @click.option('--opening', type=click.Choice(OPENINGS), default=OPENINGS[0], show_default=True,
               help='Which edge of an imported rectangle is the opening.')
 @click.option('--negative', multiple=True, metavar='LABEL',

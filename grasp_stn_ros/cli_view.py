@@ -182,6 +182,7 @@ def _recording(path: Path, recorded: bool, model: dict[str, Any], minimum_score:
     recording = Recording(path)
     settings = detector_settings(recording.parameters)
     scene.gripper = settings['gripper']
+    scene.approach_offset = recording.parameters.get('approach_offset', scene.approach_offset)
     detector = None if recorded else open_detector(**model, **settings)
     titles: tuple[str, ...] = tuple(detector.stage_titles) if detector else ()
     for moment in recording.frames():

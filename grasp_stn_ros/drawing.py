@@ -15,7 +15,8 @@ from .detection import Candidate, Grasp
 from .grasp_pose import Gripper
 from .rgbd import CameraIntrinsics, RgbdFrame
 
-# Distance from the pre-grasp pose to the grasp, against the approach direction, as it is drawn.
+# Distance from the pre-grasp pose to the grasp in metres, against the approach direction, where no
+# node says what its parameter approach_offset is.
 PRE_GRASP_DISTANCE = 0.10
 # Of the fingers and the palm behind them; no parameter of the gripper says how long they are.
 FINGER_LENGTH, PALM_DEPTH = 0.045, 0.015
@@ -116,9 +117,9 @@ def gripper_boxes(grasp: Grasp, gripper: Gripper, back: float = 0.0) -> tuple[Bo
     return left, right, behind
 
 
-def approach_path(grasp: Grasp) -> np.ndarray:
-    """Return the way of the finger tips (2, 3), from the pre-grasp pose to the grasp."""
-    return np.stack([grasp.position - PRE_GRASP_DISTANCE * grasp.approach, grasp.position])
+def approach_path(grasp: Grasp, distance: float = PRE_GRASP_DISTANCE) -> np.ndarray:
+    """Return the way of the finger tips (2, 3), from ``distance`` before the grasp to it."""
+    return np.stack([grasp.position - distance * grasp.approach, grasp.position])
 
 
 def point_cloud(frame: RgbdFrame, maximum: int = 80_000) -> tuple[np.ndarray, np.ndarray]:

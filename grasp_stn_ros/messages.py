@@ -14,6 +14,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from .compressed import depth_from_compressed, is_compressed, rgb_from_compressed
 from .detection import Candidate, Detection, Grasp
 from .reasons import GraspError, Reason
 from .rectangle import GraspRectangle
@@ -60,7 +61,13 @@ def pixel_view(image: Any, dtype: str, channels: int, reason: Reason) -> np.ndar
 
 
 def rgb_from_message(image: Any) -> np.ndarray:
-    """Colour image -> (H, W, 3) uint8 RGB; a read-only view of the message where it is rgb8."""
+    """
+    Colour image, raw or compressed -> (H, W, 3) uint8 RGB.
+
+    A read-only view of the message where it is rgb8.
+    """
+    if is_compressed(image):
+        return rgb_from_compressed(image)
     if image.encoding not in _COLOR:
         hint = _HINTS.get(image.encoding, f'encoding is {image.encoding!r}')
         raise GraspError(Reason.INVALID_IMAGE, hint)
@@ -74,7 +81,9 @@ def rgb_from_message(image: Any) -> np.ndarray:
 
 
 def depth_from_message(image: Any) -> np.ndarray:
-    """Depth image -> (H, W) float32 metres, NaN for holes; either byte order."""
+    """Depth image, raw (either byte order) or compressed -> (H, W) float32 metres, NaN = hole."""
+    if is_compressed(image):
+        return depth_from_compressed(image)
     if image.encoding not in _DEPTH:
         hint = _HINTS.get(image.encoding, f'encoding is {image.encoding!r}')
         raise GraspError(Reason.INVALID_DEPTH, hint)
@@ -121,14 +130,19 @@ def is_distorted(info: Any) -> bool:
 
 def frame_from_messages(color: Any, depth: Any, info: Any,
                         matrix: str = 'K') -> RgbdFrame:
-    """Return a synchronized triple as one checked frame; raises :class:`GraspError`."""
-    rgb = rgb_from_message(color)
-    size = (color.width, color.height)
-    if (depth.width, depth.height) != size:
-        raise GraspError(Reason.SIZE_MISMATCH, f'colour {size[0]}x{size[1]}, '
+    """
+    Return a synchronized triple as one checked frame; raises :class:`GraspError`.
+
+    ``color`` and ``depth`` are Image or CompressedImage, each as it comes.
+    """
+    raw = not is_compressed(color) and not is_compressed(depth)
+    if raw and (depth.width, depth.height) != (color.width, color.height):
+        # Before anything is converted.
+        raise GraspError(Reason.SIZE_MISMATCH, f'colour {color.width}x{color.height}, '
                                                f'depth {depth.width}x{depth.height}')
+    rgb = rgb_from_message(color)
     return RgbdFrame(rgb, depth_from_message(depth),
-                     intrinsics_from_message(info, size, matrix))
+                     intrinsics_from_message(info, (rgb.shape[1], rgb.shape[0]), matrix))
 
 
 def stamp_nanoseconds(message: Any) -> int:

@@ -17,6 +17,8 @@ from typing import Any
 import cv2
 import numpy as np
 
+from grasp_stn_ros.viewing.browser import HeadlessPage
+
 ROOT = Path(__file__).resolve().parent.parent
 IMAGES = ROOT / 'docs' / 'images'
 # A scene of two objects that no training has seen.
@@ -225,8 +227,6 @@ def annotate() -> None:
     """Draw two rectangles on the page of `grasp_stn annotate` in a real browser."""
     from threading import Thread
 
-    from browser import Browser
-
     from grasp_stn_ros.annotation.server import AnnotationServer
     from grasp_stn_ros.annotation.store import CornellFolder, find_pictures
     from grasp_stn_ros.simulation.labels import open_scene
@@ -240,31 +240,31 @@ def annotate() -> None:
             cv2.imwrite(str(folder / f'table_{index}_depth.png'), millimetres)
             scene.close()
         store = CornellFolder(folder / 'labelled', find_pictures(folder))
-        with AnnotationServer(store) as server, Browser((1100, 720)) as browser:
+        with AnnotationServer(store) as server:
             Thread(target=server.serve_forever, daemon=True).start()
-            browser.open(server.url)
-            browser.wait_for('picture.width')
-            for start, end, side in (((231, 139), (257, 149), (247, 138)),
-                                     ((277, 286), (309, 276), (296, 290))):
-                draw_rectangle(browser, start, end, side)
-            browser.key('s')
-            browser.wait_for("$('message').textContent === 'saved'")
-            browser.screenshot(IMAGES / 'annotate.png')
+            with HeadlessPage(server.url, (1100, 720)) as page:
+                page.wait_for('picture.width')
+                for start, end, side in (((231, 139), (257, 149), (247, 138)),
+                                         ((277, 286), (309, 276), (296, 290))):
+                    draw_rectangle(page, start, end, side)
+                page.key('s')
+                page.wait_for("$('message').textContent === 'saved'")
+                (IMAGES / 'annotate.png').write_bytes(page.screenshot())
             server.shutdown()
 
 
-def draw_rectangle(browser: Any, start: tuple[float, float], end: tuple[float, float],
+def draw_rectangle(page: HeadlessPage, start: tuple[float, float], end: tuple[float, float],
                    side: tuple[float, float]) -> None:
     """Draw on the page as a user does; image pixels: from jaw to jaw, then the jaws' height."""
-    where = [browser.run('(() => { const b = canvas.getBoundingClientRect(); const p = onCanvas('
-                         f'{x}, {y}); return [b.left + p[0], b.top + p[1]]; }})()')
-             for x, y in (start, end, side)]
-    browser.mouse('mousePressed', *where[0], pressed=True)
-    browser.mouse('mouseMoved', *where[1], pressed=True)
-    browser.mouse('mouseReleased', *where[1])
-    browser.mouse('mouseMoved', *where[2])
-    browser.mouse('mousePressed', *where[2], pressed=True)
-    browser.mouse('mouseReleased', *where[2])
+    first, second, third = (page.run(
+        '(() => { const b = canvas.getBoundingClientRect(); const p = onCanvas('
+        f'{x}, {y}); return [b.left + p[0], b.top + p[1]]; }})()') for x, y in (start, end, side))
+    page.mouse('mousePressed', first[0], first[1], pressed=True)
+    page.mouse('mouseMoved', second[0], second[1], pressed=True)
+    page.mouse('mouseReleased', second[0], second[1])
+    page.mouse('mouseMoved', third[0], third[1])
+    page.mouse('mousePressed', third[0], third[1], pressed=True)
+    page.mouse('mouseReleased', third[0], third[1])
 
 
 PICTURES = {'stages': stages, 'gripper': gripper, 'meshes': meshes, 'annotate': annotate}

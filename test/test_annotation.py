@@ -21,6 +21,7 @@ from grasp_stn_ros.data.open import open_dataset
 from grasp_stn_ros.data.sample import DataError
 from grasp_stn_ros.rectangle import GraspRectangle
 from grasp_stn_ros.rgbd import CameraIntrinsics
+from grasp_stn_ros.viewing.browser import BrowserError, HeadlessPage, find_chromium
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / 'scripts'))
 
@@ -182,9 +183,116 @@ def test_what_is_no_rectangle_is_named(tmp_path, points):
     assert not image.labels and len(image.problems) == 1
 
 
+# A box of 40 x 16 around (100.5, 80.5) in the tool's pixels, turned by 30 degrees.
+COCO = {'images': [{'id': 7, 'file_name': '1_rgb.png', 'width': 320, 'height': 240},
+                   {'id': 8, 'file_name': 'sub\\2_rgb.png', 'width': 320, 'height': 240}],
+        'categories': [{'id': 1, 'name': 'grasp'}, {'id': 2, 'name': 'Bad'}],
+        'annotations': [
+            {'id': 1, 'image_id': 7, 'category_id': 1, 'segmentation': [],
+             'bbox': [80.5, 72.5, 40, 16], 'attributes': {'occluded': False, 'rotation': 30.0}},
+            # (100.5, 80.5) -+ 20 (4, 3) / 5 -+ 5 (-3, 4) / 5, first edge along (4, 3).
+            {'id': 2, 'image_id': 7, 'category_id': 2, 'bbox': [81.5, 64.5, 38, 32],
+             'segmentation': [[87.5, 64.5, 119.5, 88.5, 113.5, 96.5, 81.5, 72.5]]},
+            {'id': 3, 'image_id': 7, 'category_id': 1, 'bbox': [1, 1, 9, 9],
+             'segmentation': {'counts': 'abc', 'size': [240, 320]}},
+            {'id': 4, 'image_id': 7, 'category_id': 1, 'bbox': [1, 1, 9, 9],
+             'segmentation': [[1, 1, 9, 1, 9, 9]]},
+            {'id': 5, 'image_id': 8, 'category_id': 1, 'bbox': [80.5, 72.5, 40, 16],
+             'segmentation': [[80.5, 72.5, 120.5, 72.5, 120.5, 88.5, 80.5, 88.5]],
+             'attributes': {'rotation': 90}}]}
+
+
+def test_coco_polygons_and_boxes_that_are_turned(tmp_path):
+    (tmp_path / 'coco.json').write_text(json.dumps(COCO))
+    first, second = formats.read_labels(tmp_path / 'coco.json')
+    box, polygon = first.labels
+    assert box.rectangle.as_array() == pytest.approx([100, 80, np.radians(30), 40, 16])
+    assert polygon.rectangle.as_array() == pytest.approx([100, 80, np.arctan2(3, 4), 40, 10])
+    assert box.success and not polygon.success and first.size == (320, 240)
+    assert first.problems == (
+        '1_rgb.png, shape 3 (grasp): a mask, expected a rotated box or a polygon of 4 points',
+        '1_rgb.png, shape 4 (grasp): 3 points, expected the 4 corners of a rectangle')
+    # The polygon is the box before it was turned.
+    assert second.name == 'sub/2_rgb.png'
+    assert second.labels[0].rectangle.as_array() == pytest.approx([100, 80, -np.pi / 2, 40, 16])
+    shorter = formats.read_labels(tmp_path, 'shorter')[0].labels[1].rectangle
+    assert shorter.as_array() == pytest.approx([100, 80, np.arctan2(3, 4) - np.pi / 2, 10, 40])
+
+
+def label_studio(image, *results, **task):
+    return {'id': 3, 'data': {'image': image},
+            'annotations': [{'result': [{'original_width': 320, 'original_height': 240, **r}
+                                        for r in results]}], **task}
+
+
+def box_of(label, x, y, width, height, **more):
+    return {'type': 'rectanglelabels', 'value': {'x': x, 'y': y, 'width': width,
+                                                 'height': height, 'rectanglelabels': [label],
+                                                 **more}}
+
+
+def test_label_studio_boxes_turn_about_their_corner(tmp_path):
+    # 12.5 % of 320 are 40 px, 5 % of 240 are 12 px; the corner is at (96, 60). Turned by 90
+    # degrees clockwise, the upper edge goes down from there and the box lies to the left of it.
+    turned = box_of('grasp', 30, 25, 12.5, 5, rotation=90)
+    upright = box_of('bad', 30, 25, 12.5, 5)
+    # The corner stays at (96, 60), the upper edge runs along (4, 3) / 5, the height along (-3, 4):
+    # the middle is (96, 60) + 20 (4, 3) / 5 + 6 (-3, 4) / 5.
+    slanted = box_of('grasp', 30, 25, 12.5, 5, rotation=np.degrees(np.arctan2(3, 4)))
+    # The same corners as those of the box that is turned by 90 degrees.
+    polygon = {'type': 'polygonlabels', 'value': {
+        'polygonlabels': ['grasp'],
+        'points': [[30, 25], [30, 100 * 100 / 240], [26.25, 100 * 100 / 240], [26.25, 25]]}}
+    ellipse = {'type': 'ellipselabels', 'value': {'ellipselabels': ['grasp'], 'x': 1, 'y': 1}}
+    choice = {'type': 'choices', 'value': {'choices': ['sharp']}}
+    on_a_turned_image = {**upright, 'image_rotation': 90}
+    (tmp_path / 'c.json').write_text(json.dumps([
+        label_studio('/data/upload/4/0f1e2d3c-1_rgb.png', turned, upright, slanted, polygon,
+                     ellipse, choice, on_a_turned_image),
+        label_studio('/data/local-files/?d=photos%2F2_rgb.png',
+                     {'id': 'a', 'type': 'rectangle', 'value': {**upright['value']}},
+                     {'id': 'a', 'type': 'labels', 'value': {'labels': ['fail']}}),
+        label_studio('s3://bucket/some%20photos/3_rgb.png', turned, annotations=[
+            {'was_cancelled': True, 'result': [turned]}])]))
+    first, second, third = formats.read_labels(tmp_path / 'c.json')
+    assert (first.name, first.size) == ('1_rgb.png', (320, 240))
+    found = [label.rectangle.as_array() for label in first.labels]
+    assert found[0] == pytest.approx([89.5, 79.5, -np.pi / 2, 40, 12])
+    assert found[1] == pytest.approx([115.5, 65.5, 0, 40, 12])
+    assert found[2] == pytest.approx([107.9, 76.3, np.arctan2(3, 4), 40, 12])
+    assert found[3] == pytest.approx(found[0])
+    assert [label.success for label in first.labels] == [True, False, True, True]
+    assert len(first.problems) == 2 and 'an image turned by 90' in first.problems[1]
+    assert second.name == 'photos/2_rgb.png' and not second.labels[0].success
+    assert third.name == '/some photos/3_rgb.png' and not third.labels
+
+
+@pytest.mark.parametrize('change', [
+    {'images': [{'id': 7}]}, {'categories': []}, {'annotations': [{'image_id': 1}]},
+    {'annotations': [{**COCO['annotations'][0], 'image_id': 99}]},
+    {'annotations': [{**COCO['annotations'][0], 'bbox': [1, 2, 3]}]},
+    {'annotations': [{**COCO['annotations'][0], 'segmentation': [[1, 2, 3]]}]},
+    {'annotations': {'a': 1}}, {'images': None}])
+def test_broken_coco_files_are_named(tmp_path, change):
+    (tmp_path / 'a.json').write_text(json.dumps({**COCO, **change}))
+    with pytest.raises(DataError, match=r'a\.json'):
+        formats.read_labels(tmp_path / 'a.json')
+
+
+@pytest.mark.parametrize('task', [
+    {'image': '1_rgb.png', 'label': []}, {'annotations': [], 'data': {'image': 3}},
+    {'annotations': [], 'data': {}}, label_studio('1.png', {'type': 'rectanglelabels'}),
+    label_studio('1.png', box_of('grasp', 'wide', 1, 1, 1)), label_studio('1.png', annotations=3),
+    {'annotations': [{'result': [box_of('grasp', 1, 1, 1, 1)]}], 'data': {'image': 'a.png'}}])
+def test_broken_label_studio_files_are_named(tmp_path, task):
+    (tmp_path / 'a.json').write_text(json.dumps([task]))
+    with pytest.raises(DataError, match=r'a\.json'):
+        formats.read_labels(tmp_path / 'a.json')
+
+
 def test_files_of_another_kind_are_named(tmp_path):
     for name, text in (('a.xml', '<html/>'), ('b.xml', 'no xml'), ('c.json', '[1]'),
-                       ('d.txt', 'x')):
+                       ('d.txt', 'x'), ('e.json', '{}'), ('f.json', '[' * 100_000)):
         (tmp_path / name).write_text(text)
         with pytest.raises(DataError, match=name):
             formats.read_labels(tmp_path / name)
@@ -207,6 +315,13 @@ def test_the_command_imports_and_says_what_it_did_not(photos):
     (photos / 'empty').mkdir()
     refused = CliRunner().invoke(main, ['annotate', str(photos / 'empty'), '--no-page'])
     assert refused.exit_code == 1 and 'empty has no images' in refused.output
+
+
+def test_labels_of_another_size_are_not_imported(photos, store):
+    (photos / 'a.xml').write_text(CVAT.replace('width="320"', 'width="640"'))
+    done, problems = formats.import_labels(store, formats.read_labels(photos / 'a.xml'))
+    assert done == 0 and store.counts()['1'] == (0, 0)
+    assert any('was labelled with 640x240 pixels' in p and '320x240' in p for p in problems)
 
 
 # ------------------------------------------------------------------ the page
@@ -246,13 +361,13 @@ def test_the_server_answers_errors_by_name(server):
     assert server.server_address[0] == '127.0.0.1'
 
 
-def test_rectangles_are_drawn_in_a_real_browser(server, tmp_path):
-    browser_module = pytest.importorskip('browser', reason='websockets is missing: make setup')
-    if browser_module.find_chromium() is None:
-        pytest.skip(browser_module.MISSING)
+def test_rectangles_are_drawn_in_a_real_browser(server):
+    try:
+        find_chromium()
+    except BrowserError as error:
+        pytest.skip(str(error))
     from make_pictures import draw_rectangle
-    with browser_module.Browser((1000, 700)) as page:
-        page.open(server.url)
+    with HeadlessPage(server.url, (1000, 700)) as page:
         page.wait_for('picture.width')
         # From jaw to jaw along (4, 3) / 5, then 8 px across: 40 long, 16 high, around (100, 80).
         draw_rectangle(page, (84, 68), (116, 92), (104.8, 73.6))
@@ -274,7 +389,7 @@ def test_rectangles_are_drawn_in_a_real_browser(server, tmp_path):
         page.wait_for("$('message').textContent === 'saved'")
         assert 'Overwrite' in page.dialogs[0]
         assert [la.success for la in server.folder.load('2').labels] == [True]
-        page.screenshot(tmp_path / 'page.png')
-        colours = cv2.imread(str(tmp_path / 'page.png')).reshape(-1, 3)
+        picture = cv2.imdecode(np.frombuffer(page.screenshot(), np.uint8), cv2.IMREAD_COLOR)
+        colours = picture.reshape(-1, 3)
         assert (np.abs(colours.astype(int) - [83, 200, 0]).max(axis=1) < 30).sum() > 100
     assert len(CornellDataset(server.folder.root, strict=False)) == 2

@@ -7,12 +7,14 @@ import resource
 import subprocess
 import sys
 
+from hostile import fails_at_two_and_four
 import numpy as np
 import pytest
 from ros_fixtures import rig, ros, wait_until  # noqa: F401
 
 from grasp_stn_ros.atomic import write_atomically
 from grasp_stn_ros.evaluation import file_fuzz
+from grasp_stn_ros.evaluation.survival import survive
 from grasp_stn_ros.reasons import Reason
 from grasp_stn_ros.ros import stress_fuzz, stress_messages
 from grasp_stn_ros.stn import checkpoint
@@ -36,20 +38,9 @@ def test_the_same_number_is_the_same_message():
     assert repr(stress_messages.mutated(3, 18)) != repr(first)
 
 
-def fails_at_two_and_four(seed, number, how):
-    if number == 2:
-        raise ZeroDivisionError('defect')
-    if number == 4 and how == 'die':
-        os.abort()
-    while number == 4:
-        pass
-    return ['OK']
-
-
 @pytest.mark.parametrize('how', ['die', 'hang'])
-def test_the_fuzzer_survives_and_counts_what_kills_others(how, monkeypatch):
-    monkeypatch.setattr(stress_fuzz, '_HANG', 2.0)
-    outcomes, crashes, hangs = stress_fuzz.survive(fails_at_two_and_four, 0, 7, how)
+def test_the_fuzzer_survives_and_counts_what_kills_others(how):
+    outcomes, crashes, hangs = survive(fails_at_two_and_four, 0, 7, how, patience=1.0)
     assert outcomes == {'OK': 5}, 'it goes on behind what failed'
     assert 'number 2: ZeroDivisionError' in crashes.pop(0)
     (failure,) = hangs if how == 'hang' else crashes

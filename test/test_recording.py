@@ -4,6 +4,7 @@ import json
 import random
 
 from click.testing import CliRunner
+import cv2
 import numpy as np
 import pytest
 
@@ -182,6 +183,56 @@ def test_topics_of_others_are_found_and_paired(tmp_path):
     # The depth that is 5 ms later, not the one 28 ms earlier.
     depths = [float(m.frame.depth[0, 0]) for m in moments]
     np.testing.assert_allclose(depths, [0.5, 0.501, 0.502, 0.503], atol=1e-6)
+
+
+def compressed_camera(path, depth_format='16UC1; compressedDepth png', raw=False):
+    """A recording of one moment as image_transport publishes it, and the raw colour if asked."""
+    rng = np.random.default_rng(3)
+    frame = RgbdFrame(rng.integers(0, 255, (48, 64, 3), np.uint8), None,
+                      CameraIntrinsics(60, 60, 32, 24))
+    head, kind = header_fields(10**12), 'sensor_msgs/msg/CompressedImage'
+    color = cv2.imencode('.png', frame.rgb[..., ::-1])[1].tobytes()
+    depth = bytes(range(64)) if depth_format.endswith('rvl') else \
+        cv2.imencode('.png', np.full((48, 64), 612, np.uint16))[1].tobytes()
+    with RecordingWriter(path) as writer:
+        for topic, label, data in (
+                ('/cam/depth/image/compressedDepth', depth_format, bytes(12) + depth),
+                ('/cam/rgb/image/compressed', 'rgb8; png compressed bgr8', color)):
+            writer.message(topic, kind, {'header': head, 'format': label, 'data': data}, 10**12)
+        if raw:
+            writer.message('/cam/rgb/image', IMAGE, image_fields(frame.rgb, 'rgb8', head), 10**12)
+        for name in ('depth', 'rgb'):
+            writer.message(f'/cam/{name}/camera_info', CAMERA_INFO,
+                           camera_info_fields(frame, head), 10**12)
+    recording = Recording(path)
+    recording.topics = recording._guess()       # what it finds without our notes
+    return recording, frame
+
+
+def test_compressed_images_are_read(tmp_path):
+    recording, frame = compressed_camera(tmp_path / 'a.mcap')
+    assert recording.topics == {'color': '/cam/rgb/image/compressed',
+                                'depth': '/cam/depth/image/compressedDepth',
+                                'camera_info': '/cam/rgb/camera_info'}
+    (moment,) = recording.frames()
+    np.testing.assert_array_equal(moment.frame.rgb, frame.rgb)
+    assert moment.frame.depth == pytest.approx(np.full((48, 64), 0.612))
+    both, _ = compressed_camera(tmp_path / 'b.mcap', raw=True)
+    assert both.topics['color'] == '/cam/rgb/image'
+    replayed = run('replay', tmp_path / 'a.mcap', '--threads', 1, '--color',
+                   '/cam/rgb/image/compressed', '--depth', '/cam/depth/image/compressedDepth',
+                   '--camera-info', '/cam/rgb/camera_info')
+    assert replayed.exit_code == 0 \
+        and '1 images, 0 unreadable' in ' '.join(replayed.output.split())
+
+
+def test_depth_that_is_compressed_otherwise_is_named(tmp_path):
+    recording, _ = compressed_camera(tmp_path / 'a.mcap', '16UC1; compressedDepth rvl')
+    (moment,) = recording.frames()
+    assert 'compressedDepth.format to png' in moment.frame
+    recording, _ = compressed_camera(tmp_path / 'b.mcap', '16UC1; png compressed ')
+    (moment,) = recording.frames()
+    assert 'compressedDepth' in moment.frame
 
 
 def test_stamps_too_far_apart_are_no_pairs(tmp_path):

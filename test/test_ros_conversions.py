@@ -1,16 +1,19 @@
 """Messages to numpy and back: encodings, byte order, padding, units, and no surprises."""
 
 import array
+from types import SimpleNamespace
 
+import cv2
 from hypothesis import given, settings
 from hypothesis import strategies as st
 import numpy as np
 import pytest
 from ros_fixtures import INTRINSICS, RECTANGLE, SIZE, StubDetector, box_scene
-from sensor_msgs.msg import CameraInfo, Image, RegionOfInterest
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, RegionOfInterest
 from std_msgs.msg import Header
 
 from grasp_stn_interfaces.srv import DetectGrasp
+from grasp_stn_ros import messages
 from grasp_stn_ros.reasons import GraspError, Reason
 from grasp_stn_ros.rgbd import RgbdFrame
 from grasp_stn_ros.ros import conversions
@@ -160,6 +163,32 @@ def test_sizes_must_agree():
     color, depth = message(RGB, 'rgb8'), message(np.zeros((47, 40), '<u2'), '16UC1')
     with pytest.raises(GraspError) as caught:
         conversions.frame_from_messages(color, depth, info_with(width=40, height=48))
+    assert caught.value.reason == Reason.SIZE_MISMATCH
+
+
+def as_file(pixels, ending, label, start=b''):
+    ok, data = cv2.imencode(ending, pixels)
+    assert ok
+    return CompressedImage(format=label, data=start + data.tobytes())
+
+
+@pytest.mark.parametrize('color, depth', [(0, 0), (0, 1), (1, 0), (1, 1)])
+def test_raw_and_compressed_images_make_the_same_frame(color, depth):
+    raw = np.arange(48 * 40, dtype='<u2').reshape(48, 40)
+    colors = (message(RGB, 'rgb8'), as_file(RGB[..., ::-1], '.png', 'rgb8; png compressed bgr8'))
+    depths = (message(raw, '16UC1'),
+              as_file(raw, '.png', '16UC1; compressedDepth png', bytes(12)))
+    frame = messages.frame_from_messages(colors[color], depths[depth],
+                                         info_with(width=40, height=48))
+    np.testing.assert_array_equal(frame.rgb, RGB)
+    np.testing.assert_array_equal(frame.depth, messages.depth_from_message(depths[0]))
+    # As a recording has them: objects with these fields, and of no class of ROS.
+    plain = SimpleNamespace(format=colors[1].format, data=bytes(colors[1].data))
+    np.testing.assert_array_equal(messages.rgb_from_message(plain), RGB)
+    with pytest.raises(GraspError) as caught:
+        messages.frame_from_messages(colors[color], as_file(
+            raw[1:], '.png', '16UC1; compressedDepth png', bytes(12)),
+            info_with(width=40, height=48))
     assert caught.value.reason == Reason.SIZE_MISMATCH
 
 

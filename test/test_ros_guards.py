@@ -13,8 +13,8 @@ from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CompressedImage
 from test_ros_node import assert_hand_computed
 
+from grasp_stn_ros import compressed
 from grasp_stn_ros.reasons import GraspError, Reason
-from grasp_stn_ros.ros import compressed
 
 
 def test_depth_of_another_frame_is_refused_unless_allowed(rig):  # noqa: F811
@@ -105,7 +105,15 @@ def compressed_depth(raw, label, header, a=0.0, b=0.0):
                            data=struct.pack('<iff', 0, a, b) + data.tobytes())
 
 
-def test_compressed_colour_and_depth(rig):  # noqa: F811
+def compress(messages):
+    """Turn the messages of the camera into what image_transport makes of them."""
+    raw = np.frombuffer(messages['depth'].data, np.uint16).reshape(SIZE[::-1])
+    return {**messages, 'color': jpeg(messages['color']),
+            'depth': compressed_depth(raw, '16UC1', messages['depth'].header)}
+
+
+def compressed_rig(rig):  # noqa: F811
+    """Return a node with compressed inputs, and a camera that has the topics for them."""
     it = rig(color_transport='compressed', depth_transport='compressedDepth', wait=False)
     publishers = {
         'color': it.tester.create_publisher(CompressedImage, 'color/image_raw/compressed', 5),
@@ -116,13 +124,11 @@ def test_compressed_colour_and_depth(rig):  # noqa: F811
         it.tester.destroy_publisher(it.camera.publishers[name])
     it.camera.publishers = publishers
     it.wait_for_discovery()
+    return it
 
-    def compress(messages):
-        raw = np.frombuffer(messages['depth'].data, np.uint16).reshape(SIZE[::-1])
-        header = messages['depth'].header
-        return {**messages, 'color': jpeg(messages['color']),
-                'depth': compressed_depth(raw, '16UC1', header)}
 
+def test_compressed_colour_and_depth(rig):  # noqa: F811
+    it = compressed_rig(rig)
     sent = it.camera.publish(compress)
     grasp = it.wait_for('grasp')
     assert grasp.header == sent['color'].header

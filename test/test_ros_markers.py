@@ -10,11 +10,13 @@ from std_msgs.msg import Header
 from visualization_msgs.msg import Marker
 import yaml
 
+from grasp_stn_ros.drawing import PRE_GRASP_DISTANCE
 from grasp_stn_ros.grasp_pose import Gripper
 from grasp_stn_ros.rectangle import GraspRectangle
 from grasp_stn_ros.rgbd import RgbdFrame
 from grasp_stn_ros.ros import markers
 from grasp_stn_ros.ros.markers import MarkerBuilder
+from grasp_stn_ros.ros.parameters import PARAMETERS
 
 HEADER = Header(frame_id='camera')
 OTHER = GraspRectangle(60.0, 60.0, 0.7, 30.0, 10.0)    # on the table: no grasp, TOO_WIDE or flat
@@ -115,6 +117,19 @@ def test_the_way_to_the_best_starts_at_the_pre_grasp_pose():
         assert near.pose.position.z - far.pose.position.z == pytest.approx(0.10)
         assert far.pose.position.x == pytest.approx(near.pose.position.x)
         assert far.scale == near.scale and far.color.a < near.color.a
+
+
+def test_the_pre_grasp_is_as_far_as_the_parameter_says():
+    builder = MarkerBuilder(Gripper(), 0.25)
+    *_, arrow = [m for m in builder.build(detect(), frame(), HEADER, 1.0).markers
+                 if m.ns == markers.APPROACH]
+    np.testing.assert_allclose(points(arrow)[:, 2], [0.522, 0.772], atol=1e-6)
+    builder.approach_offset = 0.0
+    array = builder.build(detect(), frame(), HEADER, 1.0)
+    assert not problems(array)
+    assert {m.action for m in array.markers if m.ns == markers.APPROACH} == {Marker.DELETE}
+    # Where no node is asked, the default of its parameter is drawn.
+    assert {p.name: p.default for p in PARAMETERS}['approach_offset'] == PRE_GRASP_DISTANCE
 
 
 def test_what_vanishes_is_deleted_by_id():

@@ -10,6 +10,7 @@ pytest.importorskip('mcap_ros2', reason='mcap-ros2-support is missing: run `make
 
 from rclpy.serialization import deserialize_message, serialize_message
 from std_msgs.msg import Header
+from test_ros_guards import compress, compressed_rig
 
 from grasp_stn_interfaces.msg import GraspStages
 from grasp_stn_ros.doctor import machine
@@ -68,6 +69,31 @@ def test_a_running_node_is_recorded(rig, tmp_path):  # noqa: F811
     assert {'markers', 'grasp', 'stages'} <= topics
 
 
+def test_a_node_with_compressed_inputs_is_recorded_seen_and_examined(rig, tmp_path):  # noqa: F811
+    pytest.importorskip('rerun', reason='rerun-sdk is missing: run `make setup`')
+    from grasp_stn_ros.ros.view_source import watch
+    from grasp_stn_ros.viewing.scene import Scene
+    each = compressed_rig(rig)
+    each.camera.stream(change=compress)
+    each.wait_for('stages')
+    name, path = f'{each.namespace}/grasp_node', tmp_path / 'node.mcap'
+    recorder.record(path, name, 3.0, False, lambda text: None)
+    recording = Recording(path)
+    assert recording.topics['color'] == f'{each.namespace}/color/image_raw/compressed'
+    assert recording.topics['depth'] == f'{each.namespace}/depth/image_rect_raw/compressedDepth'
+    frame = next(m for m in recording.frames() if m.detection is not None).frame
+    assert frame.depth[110, 185] == pytest.approx(BOX_DEPTH)
+    moments = watch(name, Scene(), lambda text: None)
+    shown = next(moments)
+    moments.close()
+    np.testing.assert_array_equal(shown.frame.rgb, frame.rgb)
+    found = by_name(examine(Options(name, seconds=2.0)))
+    for check in ('topic.color', 'topic.depth', 'encoding.color', 'encoding.depth', 'size',
+                  'camera_info', 'stamp.pairs'):
+        assert found[check].level is Level.OK, found[check]
+    assert 'jpeg compressed' in found['encoding.color'].message
+
+
 def test_a_node_that_is_not_there_is_named(ros, tmp_path, monkeypatch):  # noqa: F811
     from grasp_stn_ros.ros import graph
     monkeypatch.setattr(graph.find, '__defaults__', (0.5,))
@@ -80,13 +106,13 @@ def test_the_viewer_follows_a_running_node(rig):  # noqa: F811
     pytest.importorskip('rerun', reason='rerun-sdk is missing: run `make setup`')
     from grasp_stn_ros.ros.view_source import watch
     from grasp_stn_ros.viewing.scene import Scene
-    each = rig(gripper__finger_thickness=0.011)
+    each = rig(gripper__finger_thickness=0.011, approach_offset=0.07)
     each.camera.stream()
     scene = Scene()
     moments = watch(f'{each.namespace}/grasp_node', scene, lambda text: None)
     shown = next(moments)
     moments.close()
-    assert scene.gripper.finger_thickness == 0.011
+    assert scene.gripper.finger_thickness == 0.011 and scene.approach_offset == 0.07
     assert shown.detection.best.grasp.opening == pytest.approx(0.06, abs=1e-3)
     scene.log(shown)
 

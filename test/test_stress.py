@@ -18,7 +18,7 @@ from grasp_stn_ros.cli import main
 from grasp_stn_ros.evaluation.stress_report import markdown
 from grasp_stn_ros.reasons import Reason
 from grasp_stn_ros.ros import conversions, stress, stress_scenes
-from grasp_stn_ros.ros.stress_settings import Row
+from grasp_stn_ros.ros.stress_settings import Row, Settings
 
 ROOT = Path(__file__).resolve().parents[1]
 SHORT = ['--minutes', '0.05', '--calls', '24', '--messages', '200', '--sets', '20', '--signals',
@@ -60,6 +60,24 @@ def test_hostile_messages_and_a_full_disk(tmp_path):
     assert (fuzz['messages'], fuzz['crashes'], fuzz['hangs']) == (210, 0, 0), fuzz['problems']
     assert sum(fuzz['outcomes_over_dds'].values()) == 10
     assert rows['full_disk']['passed'], rows['full_disk']['problems']
+
+
+def test_a_row_that_dies_is_a_line_in_the_report_and_a_traceback_on_stderr(
+        ros, tmp_path, monkeypatch, capsys):  # noqa: F811
+    missing = tmp_path / 'weights.safetensors'
+
+    def dies(settings):
+        raise OSError(f'cannot read {missing} for /camera/color/image_raw\nsecond line')
+
+    monkeypatch.setattr(stress.rclpy, 'init', lambda args: None)
+    monkeypatch.setattr(stress.rclpy, 'try_shutdown', lambda: None)
+    monkeypatch.setitem(stress.ROWS, 'stream', dies)
+    (record,) = stress.run(Settings(), ['stream'])
+    assert record['problems'] == [
+        'OSError: cannot read weights.safetensors for /camera/color/image_raw']
+    assert not record['passed']
+    printed = capsys.readouterr().err
+    assert 'Traceback' in printed and str(missing) in printed
 
 
 def test_rows_are_listed_and_unknown_ones_named():

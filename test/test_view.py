@@ -58,6 +58,17 @@ def test_the_gripper_is_drawn_with_its_real_opening():
     np.testing.assert_allclose(np.diff(approach_path(grasp), axis=0), [[0, 0, 0.1]], atol=1e-9)
 
 
+@pytest.mark.parametrize('offset, way', [(0.25, [0, 0, 0.25]), (0.0, None)])
+def test_the_way_to_the_grasp_is_as_long_as_the_node_says(offset, way, monkeypatch):
+    scene, logged = Scene(), {}
+    scene.approach_offset = offset
+    monkeypatch.setattr(scene.recording, 'log', lambda path, what, **_: logged.update(
+        {path: what}))
+    scene.log(box_on_table())
+    vectors = logged['space/approach'].vectors.as_arrow_array().to_pylist()
+    assert vectors == ([pytest.approx(way)] if way else [])
+
+
 def test_the_cloud_lies_where_the_camera_sees_it():
     frame = box_on_table().frame
     points, colours = point_cloud(frame, maximum=10**6)

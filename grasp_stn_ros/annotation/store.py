@@ -166,6 +166,10 @@ class CornellFolder:
             found[picture.name] = (good, len(labels) - good)
         return found
 
+    def size(self, name: str) -> tuple[int, int]:
+        """Width and height of the picture ``name`` in pixels; raises :class:`DataError`."""
+        return self._checked_size(self._by_name[name])
+
     def save(self, name: str, labels: Sequence[Label], thing: str = '', version: str = '',
              overwrite: bool = False) -> str:
         """

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from ..compressed import is_compressed
 from ..messages import (
     depth_from_message,
     intrinsics_from_message,
@@ -83,8 +84,10 @@ def check_images(color: Heard, depth: Heard) -> Iterator[Finding]:
         yield from _depth_quality(depth)
     if color.last is None or depth.last is None:
         return
-    sizes = [(h.last.width, h.last.height) for h in (color, depth)]
-    if sizes[0] != sizes[1]:
+    sizes = (_size(color.last, rgb_from_message), _size(depth.last, depth_from_message))
+    if sizes[0] is None or sizes[1] is None:
+        pass            # said with the encodings
+    elif sizes[0] != sizes[1]:
         yield error('size', f'colour is {sizes[0][0]}x{sizes[0][1]}, depth {sizes[1][0]}x'
                     f'{sizes[1][1]}: depth is not aligned to colour', _ALIGN)
     else:
@@ -104,14 +107,26 @@ def check_images(color: Heard, depth: Heard) -> Iterator[Finding]:
         yield ok('frame', f'colour and depth are in {frames[0]!r}')
 
 
-def _decoded(name: str, heard: Heard, decode) -> Finding:
+def _decoded(name: str, heard: Heard, decode: Callable[[Any], np.ndarray]) -> Finding:
     message = heard.last
     try:
-        decode(message)
+        height, width = decode(message).shape[:2]
     except GraspError as problem:
         return error(name, f'{heard.topic}: {problem.detail or problem}',
                      problem.reason.sentence)
-    return ok(name, f'{heard.topic}: {message.encoding}, {message.width}x{message.height}')
+    kind = message.format if is_compressed(message) else message.encoding
+    return ok(name, f'{heard.topic}: {kind}, {width}x{height}')
+
+
+def _size(message: Any, decode: Callable[[Any], np.ndarray]) -> tuple[int, int] | None:
+    """Width and height of an image; None for a compressed one that cannot be decoded."""
+    if not is_compressed(message):
+        return message.width, message.height
+    try:
+        height, width = decode(message).shape[:2]
+    except GraspError:
+        return None
+    return width, height
 
 
 def _depth_quality(depth: Heard) -> Iterator[Finding]:
@@ -138,7 +153,7 @@ def check_camera_info(info: Heard, color: Heard, matrix: str) -> Iterator[Findin
     """Whether the calibration is one, and belongs to the colour image."""
     if info.last is None:
         return
-    size = (color.last.width, color.last.height) if color.last is not None else \
+    size = (_size(color.last, rgb_from_message) if color.last is not None else None) or \
         (info.last.width, info.last.height)
     try:
         camera = intrinsics_from_message(info.last, size, matrix)

@@ -16,6 +16,7 @@ _FIELDS = {
     'geometry_msgs/PoseStamped': 'std_msgs/Header header\nPose pose',
     'sensor_msgs/Image': 'std_msgs/Header header\nuint32 height\nuint32 width\nstring encoding\n'
                          'uint8 is_bigendian\nuint32 step\nuint8[] data',
+    'sensor_msgs/CompressedImage': 'std_msgs/Header header\nstring format\nuint8[] data',
     'sensor_msgs/RegionOfInterest': 'uint32 x_offset\nuint32 y_offset\nuint32 height\n'
                                     'uint32 width\nbool do_rectify',
     'sensor_msgs/CameraInfo': 'std_msgs/Header header\nuint32 height\nuint32 width\n'

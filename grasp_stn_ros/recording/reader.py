@@ -24,6 +24,7 @@ from mcap.records import Schema
 from mcap_ros2.decoder import DecoderFactory
 from zstandard import ZstdError
 
+from ..compressed import is_compressed
 from ..detection import Detection
 from ..messages import detection_from_message, frame_from_messages, stamp_nanoseconds
 from ..reasons import GraspError
@@ -32,10 +33,13 @@ from ..rgbd import RgbdFrame
 METADATA = 'grasp_stn_ros'
 ROLES = ('color', 'depth', 'camera_info', 'stages')
 _MAGIC = b'\x89MCAP0\r\n'
-_TYPES = {'color': 'sensor_msgs/msg/Image', 'depth': 'sensor_msgs/msg/Image',
-          'camera_info': 'sensor_msgs/msg/CameraInfo',
-          'stages': 'grasp_stn_interfaces/msg/GraspStages'}
+_RAW, _COMPRESSED = 'sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage'
+_IMAGES = (_RAW, _COMPRESSED)
+_CAMERA_INFO = 'sensor_msgs/msg/CameraInfo'
+_STAGES = 'grasp_stn_interfaces/msg/GraspStages'
 _DEPTH_ENCODINGS = ('16UC1', '32FC1', 'mono16')
+# What image_transport puts behind the name of a camera's topic.
+_TRANSPORTS = ('/compressedDepth', '/compressed')
 _SURVEYED = 400     # messages that are looked at to learn which topic is what
 # Colour images that wait for their depth; more means that there is none.
 _WAITING = 60
@@ -188,21 +192,22 @@ class Recording:
             self._kinds[topic] = message.kind
             if not new:
                 continue
-            if message.kind == _TYPES['color']:
-                known_depth = message.content.encoding in _DEPTH_ENCODINGS
-                (depth if known_depth else colour).append(topic)
-            elif message.kind == _TYPES['camera_info']:
+            if message.kind in _IMAGES:
+                (depth if _is_depth(message.content) else colour).append(topic)
+            elif message.kind == _CAMERA_INFO:
                 infos.append(topic)
-            elif message.kind == _TYPES['stages']:
+            elif message.kind == _STAGES:
                 stages.append(topic)
         found: dict[str, str] = {}
-        # An infrared image is grey as well; a debug image has drawings in it.
+        # An infrared image is grey as well; a debug image has drawings in it. Of an image that is
+        # there raw and compressed, raw has lost nothing.
         colour.sort(key=lambda t: ('infra' in t or 'debug' in t, 'color' not in t and
-                                   'rgb' not in t, t))
-        depth.sort(key=lambda t: ('align' not in t, t))
+                                   'rgb' not in t, self._kinds[t] != _RAW, t))
+        depth.sort(key=lambda t: ('align' not in t, self._kinds[t] != _RAW, t))
         if colour:
             found['color'] = colour[0]
-            infos.sort(key=lambda t: (t.rpartition('/')[0] != colour[0].rpartition('/')[0], t))
+            camera = _without_transport(colour[0]).rpartition('/')[0]
+            infos.sort(key=lambda t: (t.rpartition('/')[0] != camera, t))
         for role, choices in (('depth', depth), ('camera_info', infos), ('stages', stages)):
             if choices:
                 found[role] = choices[0]
@@ -211,11 +216,12 @@ class Recording:
     def _what_is_missing(self, missing: list[str]) -> str:
         if self.damage and not self._kinds:
             return f'{self.damage}, and no message comes before that'
-        compressed = [t for t, kind in self._kinds.items() if 'CompressedImage' in kind]
+        videos = [t for t, kind in self._kinds.items()
+                  if kind.rpartition('/')[2] in ('CompressedVideo', 'FFMPEGPacket', 'Packet')]
         topics = ', '.join(f'{t} ({kind})' for t, kind in sorted(self._kinds.items())) or 'nothing'
         names = ' and '.join(f'--{role.replace("_", "-")}' for role in missing)
-        hint = f'; {", ".join(compressed)}: compressed images are not read, record the raw ones' \
-            if compressed else ''
+        hint = f'; {", ".join(videos)}: videos are not read, record images (raw, compressed, ' \
+               'compressedDepth)' if videos else ''
         return f'NO_TOPIC: nothing in {self.path} looks like {" and ".join(missing)}; name the ' \
                f'topics with {names}. It has: {topics}{hint}'
 
@@ -282,3 +288,15 @@ class Recording:
         """Say what is wrong with the file, if anything."""
         if self.damage:
             say(self.damage)
+
+
+def _is_depth(image: Any) -> bool:
+    """Whether an image, raw or compressed, has distances in it by its encoding."""
+    if is_compressed(image):
+        return 'compressedDepth' in image.format or image.format.startswith(_DEPTH_ENCODINGS)
+    return image.encoding in _DEPTH_ENCODINGS
+
+
+def _without_transport(topic: str) -> str:
+    """Return the topic of the raw image that a compressed one belongs to."""
+    return next((topic.removesuffix(end) for end in _TRANSPORTS if topic.endswith(end)), topic)

@@ -12,7 +12,7 @@ import array
 
 from geometry_msgs.msg import Point, Pose, Quaternion
 import numpy as np
-from sensor_msgs.msg import CameraInfo, CompressedImage, Image, RegionOfInterest
+from sensor_msgs.msg import CameraInfo, Image, RegionOfInterest
 from std_msgs.msg import Header
 
 from grasp_stn_interfaces.msg import Grasp as GraspMessage
@@ -24,14 +24,14 @@ from ..limits import retreated, transformed
 from ..messages import (
     depth_from_message,
     detection_from_message,
+    frame_from_messages,
     intrinsics_from_message,
     is_distorted,
     pixel_view,
     rgb_from_message,
 )
 from ..reasons import GraspError, Reason
-from ..rgbd import CameraIntrinsics, RgbdFrame
-from .compressed import depth_from_compressed, rgb_from_compressed
+from ..rgbd import CameraIntrinsics
 
 __all__ = [
     'camera_info_message', 'depth_from_message', 'depth_message', 'detection_from_message',
@@ -39,21 +39,6 @@ __all__ = [
     'intrinsics_from_message', 'is_distorted', 'matrix_to_pose', 'pose_message',
     'pose_to_matrix', 'rectangle_message', 'region_from_message',
     'mask_from_message', 'rgb_from_message', 'stages_message']
-
-
-def frame_from_messages(color: Image | CompressedImage, depth: Image | CompressedImage,
-                        info: CameraInfo, matrix: str = 'K') -> RgbdFrame:
-    """Return a synchronized triple as one checked frame; raises :class:`GraspError`."""
-    raw = isinstance(color, Image) and isinstance(depth, Image)
-    if raw and (depth.width, depth.height) != (color.width, color.height):
-        # Before anything is converted.
-        raise GraspError(Reason.SIZE_MISMATCH, f'colour {color.width}x{color.height}, '
-                                               f'depth {depth.width}x{depth.height}')
-    rgb = rgb_from_message(color) if isinstance(color, Image) else rgb_from_compressed(color)
-    metres = depth_from_message(depth) if isinstance(depth, Image) else depth_from_compressed(
-        depth)
-    return RgbdFrame(rgb, metres, intrinsics_from_message(info, (rgb.shape[1], rgb.shape[0]),
-                                                          matrix))
 
 
 def mask_from_message(image: Image) -> np.ndarray:

@@ -11,7 +11,6 @@ from typing import Any
 from rclpy.node import Node
 from rclpy.qos import ReliabilityPolicy, qos_profile_sensor_data
 from rclpy.utilities import get_rmw_implementation_identifier
-from sensor_msgs.msg import CameraInfo, Image
 
 from grasp_stn_interfaces.msg import GraspStages
 
@@ -22,7 +21,6 @@ from ..reasons import Reason
 from . import graph, parameters
 from .environment import share_directory
 
-_KINDS = {'color': Image, 'depth': Image, 'camera_info': CameraInfo}
 _DISCOVERY = 4.0     # seconds until the graph is known
 
 
@@ -65,9 +63,10 @@ def examine(options: Options, environ: Mapping[str, str] | None = None) -> Itera
                        'topics are looked at all the same, or those of --color, --depth and '
                        '--camera-info')
         topics = {**graph.topics(node, name, values), **(options.topics or {})}
-        heard, stages = _listen(node, executor, topics, options.seconds)
+        kinds = graph.input_types(values)
+        heard, stages = _listen(node, executor, topics, kinds, options.seconds)
         for each in heard.values():
-            yield from _publishers(node, each, values[f'{each.role}_qos'])
+            yield from _publishers(node, each, kinds[each.role], values[f'{each.role}_qos'])
         yield from _clock(node, values)
         yield from camera.check_rates(list(heard.values()), options.seconds)
         yield from camera.check_images(heard['color'], heard['depth'])
@@ -78,12 +77,12 @@ def examine(options: Options, environ: Mapping[str, str] | None = None) -> Itera
             yield from _results(stages, values, heard['color'], options.seconds)
 
 
-def _listen(node: Node, executor, topics: Mapping[str, str],
+def _listen(node: Node, executor, topics: Mapping[str, str], kinds: Mapping[str, type],
             seconds: float) -> tuple[dict[str, Heard], list[GraspStages]]:
     """Take notice of what comes on the topics for some ``seconds``."""
-    heard = {role: Heard(role, topics[role]) for role in _KINDS}
+    heard = {role: Heard(role, topics[role]) for role in kinds}
     stages: list[GraspStages] = []
-    for role, kind in _KINDS.items():
+    for role, kind in kinds.items():
         node.create_subscription(
             kind, topics[role], lambda m, h=heard[role]: h.add(m, time.time_ns()),
             qos_profile_sensor_data)
@@ -94,11 +93,11 @@ def _listen(node: Node, executor, topics: Mapping[str, str],
     return heard, stages
 
 
-def _publishers(node: Node, heard: Heard, wanted: str) -> Iterator[Finding]:
+def _publishers(node: Node, heard: Heard, kind: type, wanted: str) -> Iterator[Finding]:
     """Who publishes a topic, with which type and quality of service."""
     name, topic = f'topic.{heard.role}', heard.topic
     publishers = node.get_publishers_info_by_topic(topic)
-    expected = f'sensor_msgs/msg/{_KINDS[heard.role].__name__}'
+    expected = f'sensor_msgs/msg/{kind.__name__}'
     if not publishers:
         similar = _similar(node, topic, expected)
         hint = f'; {expected} is on: {", ".join(similar)}' if similar else \
@@ -110,7 +109,9 @@ def _publishers(node: Node, heard: Heard, wanted: str) -> Iterator[Finding]:
     kinds = {p.topic_type for p in publishers}
     if kinds != {expected}:
         yield error(name, f'{topic} is {", ".join(sorted(kinds))}, expected {expected}',
-                    f'set {heard.role}_topic to the raw stream')
+                    f'set {heard.role}_topic to the raw stream, or {heard.role}_transport to what '
+                    'is published' if heard.role != 'camera_info' else
+                    'set camera_info_topic to the calibration of the colour camera')
         return
     best_effort = any(p.qos_profile.reliability == ReliabilityPolicy.BEST_EFFORT
                       for p in publishers)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 import os
 import signal
 import threading
@@ -19,6 +20,7 @@ from rclpy.node import Node, NodeNameNonExistentError
 from rclpy.signals import SignalHandlerOptions
 
 from .environment import shared_memory_profile
+from .inputs import source
 from .spinning import stop_event
 
 DISCOVERY_SECONDS = 5.0
@@ -57,6 +59,34 @@ def until_interrupted() -> Iterator[threading.Event]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@dataclass(frozen=True)
+class Followed:
+    """A running node that is looked at: its full name, parameters and topics, and what spins."""
+
+    name: str
+    parameters: dict[str, Any]
+    topics: dict[str, str]
+    node: Node
+    executor: SingleThreadedExecutor
+    stop: threading.Event
+
+
+@contextmanager
+def following(wanted: str, own: str, refused: type[Exception] = GraphError) -> Iterator[Followed]:
+    """
+    Join the graph as ``own`` and find the node ``wanted``, until SIGINT or SIGTERM set ``stop``.
+
+    Raises ``refused`` where it is not there or does not answer; the message says what to do.
+    """
+    with until_interrupted() as stop, joined(own) as (node, executor):
+        try:
+            name = find(node, executor, wanted)
+            values = parameters(node, executor, name)
+        except GraphError as error:
+            raise refused(str(error)) from None
+        yield Followed(name, values, topics(node, name, values), node, executor, stop)
 
 
 def full_name(name: str) -> str:
@@ -132,6 +162,11 @@ def _value(value: ParameterValue) -> Any:
     return content if isinstance(content, (bool, int, float, str, type(None))) else list(content)
 
 
+def input_types(values: dict[str, Any]) -> dict[str, type]:
+    """Return the message types of color, depth and camera_info with the parameter ``values``."""
+    return {role: source(role, {f'{role}_topic': '', **values})[0] for role in _INPUTS}
+
+
 def topics(node: Node, name: str, values: dict[str, Any]) -> dict[str, str]:
     """
     Return the full names of the topics of the node ``name`` with the parameter ``values``.
@@ -146,7 +181,7 @@ def topics(node: Node, name: str, values: dict[str, Any]) -> dict[str, str]:
         heard = set()
     found = {}
     for role in _INPUTS:
-        topic = values.get(f'{role}_topic', '')
+        topic = source(role, {f'{role}_topic': '', **values})[1]
         full = topic if topic.startswith('/') else f'{namespace}/{topic}'
         # A remapping hides the name in the parameter; the ending is what is left of it.
         if heard and full not in heard:

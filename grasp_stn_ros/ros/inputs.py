@@ -198,7 +198,7 @@ class PairInput:
             post_callback=self._clock_jumped)
 
     def _subscribe(self, name: str, values: dict, group) -> None:
-        kind, topic = _source(name, values)
+        kind, topic = source(name, values)
         gate = _Gate(self._node.resolve_topic_name(topic), self._restart_if_due, self._jumped)
 
         def lost(info) -> None:
@@ -388,8 +388,13 @@ class PairInput:
         return f'{len(offers)} publisher{"s" if len(offers) > 1 else ""}, but silent'
 
 
-def _source(name: str, values: dict) -> tuple[type, str]:
-    """Type and topic of an input; compressed ones are named as image_transport names them."""
+def source(name: str, values: dict) -> tuple[type, str]:
+    """
+    Return type and topic of the input ``name``: color, depth or camera_info.
+
+    ``values`` are the parameters of the node. Compressed inputs are named as image_transport
+    names them.
+    """
     topic = values[f'{name}_topic']
     transport = values.get(f'{name}_transport', 'raw')
     if name == 'camera_info':

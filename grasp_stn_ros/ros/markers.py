@@ -38,11 +38,15 @@ _SPHERE, _LINE, _JAW_LINE, _TEXT, _ARROW = 0.008, 0.0015, 0.004, 0.012, 0.012
 
 
 class MarkerBuilder:
-    """Builds the MarkerArray of each detection and remembers which markers are shown."""
+    """
+    Builds the MarkerArray of each detection and remembers which markers are shown.
 
-    def __init__(self, gripper: Gripper):
-        """Draw grasps with the jaws of ``gripper``."""
-        self._gripper = gripper
+    ``gripper`` and ``approach_offset`` may be changed between two detections.
+    """
+
+    def __init__(self, gripper: Gripper, approach_offset: float = PRE_GRASP_DISTANCE):
+        """Draw grasps with the jaws of ``gripper``, from ``approach_offset`` metres before on."""
+        self.gripper, self.approach_offset = gripper, approach_offset
         self._shown: set[tuple[str, int]] = set()
 
     def build(self, detection: Detection, frame: RgbdFrame, header: Header,
@@ -62,8 +66,10 @@ class MarkerBuilder:
                 markers += _stages(index, candidate, drawing, candidate is detection.best)
         if detection.best is not None and detection.best.grasp is not None:
             grasp = detection.best.grasp
-            markers += _gripper(grasp, self._gripper, BEST, 0.8)
-            markers += _approach(grasp, self._gripper)
+            markers += _gripper(grasp, self.gripper, BEST, 0.8)
+            # Without a way there is nothing to see but the gripper once more.
+            if self.approach_offset > 0:
+                markers += _approach(grasp, self.gripper, self.approach_offset)
         if not markers:
             return self.clear(header)
         whole, fraction = divmod(lifetime, 1.0)
@@ -132,9 +138,9 @@ def _gripper(grasp: Grasp, gripper: Gripper, namespace: str, alpha: float,
     return markers
 
 
-def _approach(grasp: Grasp, gripper: Gripper) -> list[Marker]:
-    """Return the gripper at the pre-grasp pose, and an arrow from there to the grasp."""
-    ghost = _gripper(grasp, gripper, APPROACH, 0.25, PRE_GRASP_DISTANCE)
+def _approach(grasp: Grasp, gripper: Gripper, distance: float) -> list[Marker]:
+    """Return the gripper ``distance`` metres before the grasp, and an arrow from there to it."""
+    ghost = _gripper(grasp, gripper, APPROACH, 0.25, distance)
     arrow = _marker(APPROACH, len(ghost), Marker.ARROW, (_ARROW / 2, _ARROW, _ARROW), _GREEN, 0.8)
-    arrow.points = [_point(end) for end in approach_path(grasp)]
+    arrow.points = [_point(end) for end in approach_path(grasp, distance)]
     return [*ghost, arrow]

@@ -58,8 +58,7 @@ class Outputs:
         self.stages = node.create_lifecycle_publisher(GraspStages, '~/stages', 10)
         self.markers = node.create_lifecycle_publisher(MarkerArray, '~/markers', 10)
         self.debug = node.create_lifecycle_publisher(Image, '~/debug_image', 1)
-        self._gripper = parameters.gripper_from(values)
-        self._builder = MarkerBuilder(self._gripper)
+        self._builder = MarkerBuilder(parameters.gripper_from(values), values['approach_offset'])
         self._bridge = cv_bridge.CvBridge()
         self._last: float | None = None
         self._period = 0.5
@@ -84,20 +83,15 @@ class Outputs:
         if frame is None:
             self.markers.publish(self._builder.clear(header))
             return
-        self.markers.publish(self._marker_builder(values).build(detection, frame, header,
-                                                                self._lifetime(values)))
+        # As the parameters are now.
+        self._builder.gripper = parameters.gripper_from(values)
+        self._builder.approach_offset = values['approach_offset']
+        self.markers.publish(self._builder.build(detection, frame, header,
+                                                 self._lifetime(values)))
         if self.debug.get_subscription_count():
             picture = visualization.draw_detection(frame.rgb, detection)
             self.debug.publish(self._bridge.cv2_to_imgmsg(picture, encoding='rgb8',
                                                           header=header))
-
-    def _marker_builder(self, values: dict[str, Any]) -> MarkerBuilder:
-        """Draw the gripper as the parameters describe it now."""
-        gripper = parameters.gripper_from(values)
-        if gripper != self._gripper:
-            self._gripper = gripper
-            self._builder = MarkerBuilder(gripper)
-        return self._builder
 
     def _lifetime(self, values: dict[str, Any]) -> float:
         """Seconds that markers live: as asked, or two periods of the detections."""

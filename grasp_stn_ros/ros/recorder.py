@@ -12,13 +12,12 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 
 from ..recording import definitions
 from ..recording.reader import RecordingError
-from ..recording.writer import CAMERA_INFO, IMAGE, POSE, STAGES, RecordingWriter
+from ..recording.writer import IMAGE, POSE, STAGES, RecordingWriter
 from . import graph
 
 _MARKERS = 'visualization_msgs/msg/MarkerArray'
 _DIAGNOSTICS = 'diagnostic_msgs/msg/DiagnosticArray'
-_KINDS = {'color': IMAGE, 'depth': IMAGE, 'camera_info': CAMERA_INFO, 'stages': STAGES,
-          'grasp': POSE}
+_RESULTS = {'stages': STAGES, 'grasp': POSE}
 _MORE = {'markers': _MARKERS, 'debug_image': IMAGE}
 
 
@@ -44,28 +43,25 @@ def record(path: Path, name: str, seconds: float | None, all_topics: bool,
 
     Raises :class:`RecordingError` (bad file, no such node, nothing came).
     """
-    with graph.until_interrupted() as stop, graph.joined('grasp_stn_record') as (node, executor):
-        try:
-            name = graph.find(node, executor, name)
-            values = graph.parameters(node, executor, name)
-        except graph.GraphError as error:
-            raise RecordingError(str(error)) from None
-        topics = graph.topics(node, name, values)
+    with graph.following(name, 'grasp_stn_record', RecordingError) as followed:
+        topics = followed.topics
+        inputs = {role: f'sensor_msgs/msg/{kind.__name__}'
+                  for role, kind in graph.input_types(followed.parameters).items()}
         kinds = {topics[role]: kind for role, kind in
-                 (_KINDS | (_MORE if all_topics else {})).items()}
+                 (inputs | _RESULTS | (_MORE if all_topics else {})).items()}
         if all_topics:
             kinds['/diagnostics'] = _DIAGNOSTICS
-        with RecordingWriter(path, topics, values, definition) as writer:
+        with RecordingWriter(path, topics, followed.parameters, definition) as writer:
             for topic, kind in kinds.items():
-                node.create_subscription(
+                followed.node.create_subscription(
                     message_class(kind), topic,
                     lambda data, t=topic, k=kind: writer.raw(t, k, data, time.time_ns()),
                     # Best effort hears publishers of either kind.
                     QoSProfile(depth=30, reliability=ReliabilityPolicy.BEST_EFFORT), raw=True)
             say(f'recording {", ".join(sorted(kinds))}')
             end = time.monotonic() + (seconds or float('inf'))
-            while not stop.is_set() and time.monotonic() < end:
-                executor.spin_once(timeout_sec=0.1)
+            while not followed.stop.is_set() and time.monotonic() < end:
+                followed.executor.spin_once(timeout_sec=0.1)
             count = writer.messages
     if count == 0:
         path.unlink()

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from pathlib import Path
+import re
+import sys
 import traceback
 from typing import Any
 
@@ -27,7 +30,9 @@ def run(settings: Settings, names: Iterable[str],
     """
     Run the rows ``names`` one after the other -> their records; ``report`` gets each at once.
 
-    A row that cannot be brought to its end is a row that has not passed, with the reason.
+    A row that cannot be brought to its end is a row that has not passed, with the reason; the
+    traceback of one that died is on stderr. Reports are published: paths of the machine are cut
+    down to names.
     """
     rclpy.init(args=[])
     records = []
@@ -37,10 +42,28 @@ def run(settings: Settings, names: Iterable[str],
                 record = ROWS[name](settings).record()
             except StressError as error:
                 record = Row(name, 'runs to its end', problems=[str(error)]).record()
-            except Exception:
-                record = Row(name, 'runs to its end', problems=[traceback.format_exc()]).record()
+            except Exception as error:
+                print(f'row {name} died:\n{traceback.format_exc()}', file=sys.stderr, flush=True)
+                record = Row(name, 'runs to its end', problems=[_reason(error)]).record()
+            record['problems'] = [without_paths(problem) for problem in record['problems']]
             records.append(record)
             report(record)
     finally:
         rclpy.try_shutdown()
     return records
+
+
+def _reason(error: Exception) -> str:
+    """Return an exception as one line."""
+    text = next(iter(str(error).strip().splitlines()), '')
+    return f'{type(error).__name__}: {text}' if text else type(error).__name__
+
+
+def without_paths(text: str) -> str:
+    """Replace paths of this machine in ``text`` by the names of their files."""
+    def shortened(found: re.Match[str]) -> str:
+        path = Path(found[0])
+        # Topics and services look alike, but there are no such folders.
+        return path.name if Path(*path.parts[:2]).is_dir() else found[0]
+
+    return re.sub(r"""(?<![\w/.~])/[^\s'":;,()<>]+""", shortened, text)

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
-import multiprocessing
-import os
 from pathlib import Path
 import tempfile
 import time
@@ -13,15 +10,14 @@ from typing import Any
 
 import numpy as np
 
+from ..evaluation.survival import PATIENCE, survive
 from ..reasons import GraspError, Reason
 from ..rgbd import MAX_DEPTH, MIN_DEPTH
-from . import compressed, conversions, stress_messages
-from .stress_rig import START, running
+from . import conversions, stress_messages
+from .stress_rig import running
 from .stress_scenes import now
 from .stress_settings import Row, Settings, new_namespace
 
-# One message may take this long on a busy machine, seconds.
-_HANG = 30.0
 # Over DDS, a good image in between shows that the node still works.
 _EVERY = 50
 
@@ -57,7 +53,7 @@ def convert_number(seed: int, number: int) -> list[str]:
     """Convert everything that is made for ``number`` -> outcomes."""
     messages = stress_messages.mutated(seed, number)
     outcomes = [convert(messages, 'KP'[number % 2])]
-    for decode, message in zip((compressed.rgb_from_compressed, compressed.depth_from_compressed,
+    for decode, message in zip((conversions.rgb_from_message, conversions.depth_from_message,
                                 conversions.mask_from_message),
                                (*stress_messages.compressed(seed, number), messages['color']),
                                strict=True):
@@ -67,61 +63,6 @@ def convert_number(seed: int, number: int) -> list[str]:
         except GraspError as error:
             outcomes.append(_name(error))
     return outcomes
-
-
-def _work(function: Callable, seed: int, first: int, end: int, current, pipe, extra) -> None:
-    """In a child: call ``function(seed, number, *extra)``; what raises is sent and passed over."""
-    # The decoders of images have a line for every broken file; a crash is told by the exit code.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-    for number in range(first, end):
-        current.value = number
-        try:
-            pipe.send((number, function(seed, number, *extra), ''))
-        except Exception as error:
-            pipe.send((number, [], f'{type(error).__name__}: {error}'))
-
-
-def survive(function: Callable[..., list[str]], seed: int, count: int,
-            *extra: Any) -> tuple[Counter[str], list[str], list[str]]:
-    """
-    Call ``function(seed, number, *extra)`` for all numbers, in a process that may die or hang.
-
-    Return outcomes, crashes (exceptions and ended processes) and hangs, each with its number.
-    """
-    context = multiprocessing.get_context('spawn')
-    outcomes: Counter[str] = Counter()
-    crashes: list[str] = []
-    hangs: list[str] = []
-    first = 0
-    while first < count:
-        ours, theirs = context.Pipe(duplex=False)
-        current = context.Value('q', first)
-        child = context.Process(target=_work, daemon=True,
-                                args=(function, seed, first, count, current, theirs, extra))
-        child.start()
-        theirs.close()
-        patience = START  # the first answer comes after the imports
-        try:
-            while first < count:
-                if not ours.poll(patience):
-                    hangs.append(f'number {current.value}')
-                    first = current.value + 1
-                    break
-                number, results, crash = ours.recv()
-                patience = _HANG
-                outcomes.update(results)
-                if crash:
-                    crashes.append(f'number {number}: {crash}')
-                first = number + 1
-        except EOFError:
-            child.join()
-            crashes.append(f'number {current.value}: ended with exit code {child.exitcode}')
-            first = current.value + 1
-        finally:
-            child.kill()
-            child.join()
-            ours.close()
-    return outcomes, crashes, hangs
 
 
 def fuzz(settings: Settings) -> Row:
@@ -174,7 +115,7 @@ def _over_dds(settings: Settings) -> tuple[Counter[str], list[str], list[str]]:
 
 def _stages(station, process, stamp: tuple[int, int]):
     """Return what the node says about the pair of ``stamp``, None if nothing."""
-    deadline = time.monotonic() + _HANG
+    deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline and process.alive:
         if stamp in station.stages:
             return station.stages.pop(stamp)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import time
 
 from rclpy.qos import QoSProfile, qos_profile_sensor_data
-from sensor_msgs.msg import CameraInfo, Image
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from grasp_stn_interfaces.msg import GraspStages
 
@@ -26,21 +26,22 @@ _PATIENCE = 5.0     # seconds without anything to show before that is said
 class _Watch:
     """Collects images and stages until they belong together."""
 
-    def __init__(self, node, topics: dict[str, str], intrinsics: str):
-        self._images: dict[str, OrderedDict[int, Image]] = {'color': OrderedDict(),
-                                                            'depth': OrderedDict()}
+    def __init__(self, node, topics: dict[str, str], values: dict):
+        self._images: dict[str, OrderedDict[int, Image | CompressedImage]] = {
+            'color': OrderedDict(), 'depth': OrderedDict()}
         self._info: CameraInfo | None = None
         self._stages: OrderedDict[int, GraspStages] = OrderedDict()
-        self._matrix = intrinsics
+        self._matrix = values.get('intrinsics', 'K')
+        kinds = graph.input_types(values)
         for role in ('color', 'depth'):
-            node.create_subscription(Image, topics[role], lambda m, r=role: self._keep(r, m),
-                                     qos_profile_sensor_data)
+            node.create_subscription(kinds[role], topics[role],
+                                     lambda m, r=role: self._keep(r, m), qos_profile_sensor_data)
         node.create_subscription(CameraInfo, topics['camera_info'], self._keep_info,
                                  qos_profile_sensor_data)
         node.create_subscription(GraspStages, topics['stages'], self._keep_stages,
                                  QoSProfile(depth=10))
 
-    def _keep(self, role: str, message: Image) -> None:
+    def _keep(self, role: str, message: Image | CompressedImage) -> None:
         kept = self._images[role]
         kept[stamp_nanoseconds(message)] = message
         while len(kept) > _KEPT:
@@ -87,20 +88,17 @@ def watch(name: str, scene: Scene, say: Callable[[str], None]) -> Iterator[Shown
     """
     Show what the node ``name`` sees and finds, until SIGINT or SIGTERM.
 
-    Sets the gripper of ``scene`` to that of the node; ``say`` is told when nothing comes. Raises
-    :class:`SourceError`.
+    Sets gripper and pre-grasp of ``scene`` to those of the node; ``say`` is told when nothing
+    comes. Raises :class:`SourceError`.
     """
-    with graph.until_interrupted() as stop, graph.joined('grasp_stn_view') as (node, executor):
-        try:
-            name = graph.find(node, executor, name)
-            values = graph.parameters(node, executor, name)
-        except graph.GraphError as error:
-            raise SourceError(str(error)) from None
+    with graph.following(name, 'grasp_stn_view', SourceError) as followed:
+        values = followed.parameters
         scene.gripper = detector_settings(values)['gripper']
-        watching = _Watch(node, graph.topics(node, name, values), values.get('intrinsics', 'K'))
+        scene.approach_offset = values.get('approach_offset', scene.approach_offset)
+        watching = _Watch(followed.node, followed.topics, values)
         silent_since = time.monotonic()
-        while not stop.is_set():
-            executor.spin_once(timeout_sec=0.1)
+        while not followed.stop.is_set():
+            followed.executor.spin_once(timeout_sec=0.1)
             for shown in watching.ready():
                 silent_since = float('inf')
                 yield shown

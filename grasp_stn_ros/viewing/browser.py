@@ -1,9 +1,9 @@
 """
-Pictures of a browser page that draws with WebGL, taken by a headless Chromium.
+A real Chromium without a window, driven over its DevTools pipe: for pictures and tests.
 
 ``chromium --screenshot`` takes its picture when the page has loaded; a viewer compiled to
-WebAssembly starts to draw long after that. Here the browser is told what to do over its DevTools
-pipe, and the picture is taken when the page has stopped changing.
+WebAssembly starts to draw long after that. Here the picture is taken when the page has stopped
+changing, or when a script in it says so, and mouse and keys do what a user would.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ _NAMES = ('chromium', 'chromium-browser', 'google-chrome', 'google-chrome-stable
 _SWITCHES = ('--headless=new', '--no-sandbox', '--use-angle=swiftshader',
              '--enable-unsafe-swiftshader', '--hide-scrollbars', '--no-first-run',
              '--disable-extensions', '--disable-background-networking', '--disable-sync',
+             # Containers have a /dev/shm too small for pages with large images.
+             '--disable-dev-shm-usage',
              # Compiled once and plainly: optimizing a viewer takes longer than looking at it.
              '--js-flags=--liftoff-only')
 # A page with fewer colours than this is a splash screen, or a layout without images.
@@ -38,6 +40,7 @@ _LEAST_COLOURS = 2000
 _RESTLESS = 0.0005
 _PAUSE = 0.7               # seconds between two looks
 _ANSWER_SECONDS = 300.0    # software rendering on a busy machine takes its time
+_LOOK_AGAIN = 0.02         # seconds between two evaluations of a condition
 
 
 class BrowserError(RuntimeError):
@@ -62,6 +65,7 @@ class HeadlessPage:
         self._number = 0
         self._buffer = b''
         self.console: list[str] = []      # what the page logged as errors
+        self.dialogs: list[str] = []      # what the page asked; all of it was agreed to
         self._profile = tempfile.TemporaryDirectory(prefix='grasp_stn_browser_',
                                                     ignore_cleanup_errors=True)
         # Chromium reads commands from file descriptor 3 and answers on 4.
@@ -85,6 +89,7 @@ class HeadlessPage:
             self._page('Emulation.setDeviceMetricsOverride', width=size[0], height=size[1],
                        deviceScaleFactor=1, mobile=False)
             self._page('Runtime.enable')
+            self._page('Page.enable')
             self._page('Page.navigate', url=url)
         except BaseException:
             self.close()
@@ -142,17 +147,61 @@ class HeadlessPage:
         raise BrowserError(f'NO_PICTURE: the page did not come to rest within {seconds:.0f} s'
                            f'{problem}')
 
-    def click(self, x: float, y: float) -> None:
-        """Click with the left button at ``x``, ``y`` in pixels of the page."""
-        for kind in ('mouseMoved', 'mousePressed', 'mouseReleased'):
-            self._page('Input.dispatchMouseEvent', type=kind, x=x, y=y, button='left',
-                       clickCount=1)
+    def run(self, script: str) -> Any:
+        """Value of an expression in the page; raises :class:`BrowserError` for its exceptions."""
+        answer = self._page('Runtime.evaluate', expression=script, returnByValue=True,
+                            awaitPromise=True)
+        if 'exceptionDetails' in answer:
+            raise BrowserError(f'PAGE_ERROR: {script}: {_problem(answer["exceptionDetails"])}')
+        return answer['result'].get('value')
+
+    def wait_for(self, script: str, seconds: float = 60.0) -> Any:
+        """
+        First true value of an expression; raises :class:`BrowserError` after ``seconds``.
+
+        Exceptions count as not yet: before a page is loaded its names are not there.
+        """
+        deadline = time.monotonic() + seconds
+        problem = ''
+        while time.monotonic() < deadline:
+            try:
+                value = self.run(script)
+            except BrowserError as error:
+                problem = f'; {error}'
+            else:
+                if value:
+                    return value
+                problem = ''
+            time.sleep(_LOOK_AGAIN)
+        raise BrowserError(f'PAGE_ERROR: waited {seconds:.0f} s in vain for {script}{problem}')
+
+    def mouse(self, kind: str, x: float, y: float, pressed: bool = False) -> None:
+        """Press, move or release ('mousePressed', ...) the left button, in pixels of the page."""
+        self._page('Input.dispatchMouseEvent', type=kind, x=x, y=y, clickCount=1,
+                   button='none' if kind == 'mouseMoved' else 'left', buttons=int(pressed))
+
+    def key(self, key: str) -> None:
+        """Type one key."""
+        text = {'text': key} if len(key) == 1 else {}
+        self._page('Input.dispatchKeyEvent', type='keyDown', key=key, **text)
+        self._page('Input.dispatchKeyEvent', type='keyUp', key=key)
 
     def _page(self, method: str, **parameters) -> dict[str, Any]:
         return self._call(method, self._session, **parameters)
 
     def _call(self, method: str, session: str | None = None, **parameters) -> dict[str, Any]:
         """Send one command and wait for its answer; events in between are looked through."""
+        number = self._send(method, session, **parameters)
+        while True:
+            answer = json.loads(self._receive(_ANSWER_SECONDS))
+            if answer.get('id') == number:
+                if 'error' in answer:
+                    raise BrowserError(f'BROWSER_ERROR: {method}: {answer["error"]["message"]}')
+                return answer['result']
+            self._heard(answer)
+
+    def _send(self, method: str, session: str | None, **parameters) -> int:
+        """Send one command -> the number that its answer will have."""
         self._number += 1
         command: dict[str, Any] = {'id': self._number, 'method': method, 'params': parameters}
         if session:
@@ -162,19 +211,15 @@ class HeadlessPage:
         except OSError:
             raise BrowserError('NO_BROWSER: Chromium ended at once; run it by hand to see '
                                'why: chromium --headless=new about:blank') from None
-        while True:
-            answer = json.loads(self._receive(_ANSWER_SECONDS))
-            if answer.get('id') == self._number:
-                if 'error' in answer:
-                    raise BrowserError(f'BROWSER_ERROR: {method}: {answer["error"]["message"]}')
-                return answer['result']
-            self._heard(answer)
+        return self._number
 
     def _heard(self, event: dict[str, Any]) -> None:
         if event.get('method') == 'Runtime.exceptionThrown':
-            details = event['params']['exceptionDetails']
-            self.console.append(details.get('exception', {}).get('description')
-                                or details.get('text', ''))
+            self.console.append(_problem(event['params']['exceptionDetails']))
+        elif event.get('method') == 'Page.javascriptDialogOpening':
+            # Answered here: until then the page stands still, and so does the call that waits.
+            self.dialogs.append(event['params']['message'])
+            self._send('Page.handleJavaScriptDialog', event.get('sessionId'), accept=True)
 
     def _receive(self, seconds: float) -> bytes:
         deadline = time.monotonic() + seconds
@@ -189,6 +234,11 @@ class HeadlessPage:
             self._buffer += piece
         message, _, self._buffer = self._buffer.partition(b'\0')
         return message
+
+
+def _problem(details: dict[str, Any]) -> str:
+    """Exception of a page -> its description."""
+    return details.get('exception', {}).get('description') or details.get('text', '')
 
 
 def take_picture(url: str, path: Path, seconds: float = 60.0,

@@ -67,6 +67,7 @@ class Scene:
     def __init__(self, gripper: Gripper | None = None):
         """Start a recording; grasps are drawn with the jaws of ``gripper``."""
         self.gripper = gripper or Gripper()
+        self.approach_offset = PRE_GRASP_DISTANCE     # metres from the pre-grasp to the grasp
         self.recording = rr.RecordingStream(APPLICATION)
         self.frames = 0
         self.recording.log('space', rr.ViewCoordinates.RDF, static=True)
@@ -158,19 +159,24 @@ class Scene:
     def _log_grasp(self, detection: Detection) -> None:
         """The chosen grasp as a gripper with its real opening, and the way to it."""
         grasp = detection.best.grasp if detection.best is not None else None
-        if grasp is None:
-            self._log('space/gripper', rr.Boxes3D(centers=[], half_sizes=[]))
+        if grasp is None or self.approach_offset <= 0:
             self._log('space/approach/pre_grasp', rr.Boxes3D(centers=[], half_sizes=[]))
             self._log('space/approach', rr.Arrows3D(vectors=[], origins=[]))
+        if grasp is None:
+            self._log('space/gripper', rr.Boxes3D(centers=[], half_sizes=[]))
             return
-        for path, colour, back in (('space/gripper', _GRIPPER, 0.0),
-                                   ('space/approach/pre_grasp', _GHOST, PRE_GRASP_DISTANCE)):
+        drawn = [('space/gripper', _GRIPPER, 0.0)]
+        if self.approach_offset > 0:
+            drawn.append(('space/approach/pre_grasp', _GHOST, self.approach_offset))
+        for path, colour, back in drawn:
             boxes = gripper_boxes(grasp, self.gripper, back)
             self._log(path, rr.Boxes3D(
                 centers=[box.centre for box in boxes], half_sizes=[box.size / 2 for box in boxes],
                 quaternions=[rr.Quaternion(xyzw=grasp.quaternion)] * len(boxes), colors=colour,
                 fill_mode='solid' if back == 0.0 else 'densewireframe', radii=0.0004))
-        path_points = approach_path(grasp)
+        if self.approach_offset <= 0:
+            return
+        path_points = approach_path(grasp, self.approach_offset)
         self._log('space/approach', rr.Arrows3D(
             origins=[path_points[0]], vectors=[path_points[1] - path_points[0]], colors=_PATH,
             radii=0.0015, labels=[f'opening {grasp.opening * 1e3:.0f} mm'], show_labels=True))

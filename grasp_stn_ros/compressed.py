@@ -3,20 +3,21 @@
 
 ``compressed`` is a JPEG or PNG file of the colour image. ``compressedDepth`` is a PNG file of 16
 bit behind a header of 12 bytes: an int32 and two float32 (a, b), with which 32FC1 images are
-quantized, depth = a / (value - b); for 16UC1 they are not used and the values are millimetres. Bad
-input raises :class:`GraspError`, nothing else.
+quantized, depth = a / (value - b); for 16UC1 they are not used and the values are millimetres. Any
+object with the fields ``format`` and ``data`` will do. Bad input raises :class:`GraspError`,
+nothing else.
 """
 
 from __future__ import annotations
 
 import struct
+from typing import Any
 
 import cv2
 import numpy as np
-from sensor_msgs.msg import CompressedImage
 
-from ..reasons import GraspError, Reason
-from ..rgbd import clean_depth, depth_from_millimetres
+from .reasons import GraspError, Reason
+from .rgbd import clean_depth, depth_from_millimetres
 
 _DEPTH_HEADER = struct.Struct('<iff')
 _PNG = b'\x89PNG\r\n\x1a\n'
@@ -24,7 +25,12 @@ _PNG = b'\x89PNG\r\n\x1a\n'
 _MAXIMUM_PIXELS = 64_000_000
 
 
-def rgb_from_compressed(message: CompressedImage) -> np.ndarray:
+def is_compressed(message: Any) -> bool:
+    """Whether a message is a ``CompressedImage`` and no ``Image``."""
+    return hasattr(message, 'format') and not hasattr(message, 'encoding')
+
+
+def rgb_from_compressed(message: Any) -> np.ndarray:
     """JPEG or PNG -> (H, W, 3) uint8 RGB."""
     data = np.frombuffer(message.data, np.uint8)
     _check_size(bytes(data[:32]), Reason.INVALID_IMAGE)
@@ -32,7 +38,7 @@ def rgb_from_compressed(message: CompressedImage) -> np.ndarray:
                         cv2.COLOR_BGR2RGB)
 
 
-def depth_from_compressed(message: CompressedImage) -> np.ndarray:
+def depth_from_compressed(message: Any) -> np.ndarray:
     """Image of ``compressedDepth`` with PNG inside -> (H, W) float32 metres, NaN for holes."""
     data = np.frombuffer(message.data, np.uint8)
     kind = message.format.split(';')[0].strip()
@@ -51,7 +57,7 @@ def depth_from_compressed(message: CompressedImage) -> np.ndarray:
                                                'expected 16 bit and one channel')
     if kind == '16UC1':
         return depth_from_millimetres(raw)
-    _, a, b = _DEPTH_HEADER.unpack_from(data)
+    _, a, b = _DEPTH_HEADER.unpack(bytes(data[:_DEPTH_HEADER.size]))
     with np.errstate(divide='ignore', invalid='ignore', over='ignore'):
         metres = np.float32(a) / (raw.astype(np.float32) - np.float32(b))
     return clean_depth(np.where(raw == 0, np.float32(np.nan), metres))
