@@ -26,6 +26,7 @@ class ModelConfig(NetworkConfig):
     patch: int = 16                   # samples of a patch of trunk features
     fine_channels: int = 32           # of the patch from the image itself, sampled at 2 x patch
     gripper_input: bool = False       # the height of the jaw plates is told where it is known
+    location_weight: float = 0.0      # exponent of the location's probability in the score
     refinements: int = 0              # how often the fit starts again from its own rectangle
 
 
@@ -132,7 +133,7 @@ class MultiStageSTN(GraspNetwork):
         score_logits = self.score_logits(features, image, rectangles, jaw)
         lap('classifier')
         return StageOutputs(locations, location_logits, theta, rectangles, score_logits,
-                            self.config.calibration)
+                            self.config.calibration, self.config.location_weight)
 
     def fit(self, features: Tensor, image: Tensor, locations: Tensor, theta: Tensor,
             jaw: Tensor | None = None) -> Tensor:

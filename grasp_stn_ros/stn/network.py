@@ -44,7 +44,8 @@ class StageOutputs:
     ``locations`` (B, K, 2) and ``location_logits`` (B, K) of STN_crop, ``theta`` (B, K) radians
     of STN_rotation, ``rectangles`` (B, K, 5) of STN_scale,crop, ``score_logits`` (B, K, 2) of the
     classifier. ``calibration`` (slope, offset) turns the logit of the score into that of the
-    probability that the grasp succeeds (Platt 1999).
+    probability that the grasp succeeds (Platt 1999). The score is the product of the classifier's
+    probabilities and, with ``location_weight`` as exponent, STN_crop's of the location.
     """
 
     locations: Tensor
@@ -53,12 +54,16 @@ class StageOutputs:
     rectangles: Tensor
     score_logits: Tensor
     calibration: tuple[float, float] = (1.0, 0.0)
+    location_weight: float = 0.0
 
     @property
     def scores(self) -> Tensor:
         """Scores (B, K) in [0, 1]; 0 where STN_crop had no further location to propose."""
-        scores = torch.sigmoid(score_logit(self.score_logits) * self.calibration[0]
-                               + self.calibration[1])
+        log_score = F.logsigmoid(self.score_logits.float()).sum(-1)
+        if self.location_weight:
+            log_score = log_score + self.location_weight * F.logsigmoid(
+                self.location_logits.float())
+        scores = torch.sigmoid(_logit(log_score) * self.calibration[0] + self.calibration[1])
         return torch.where(self.location_logits > -1e3, scores, torch.zeros_like(scores))
 
     def best(self, count: int) -> StageOutputs:
@@ -74,14 +79,18 @@ class StageOutputs:
 
         return StageOutputs(chosen(self.locations), chosen(self.location_logits),
                             chosen(self.theta), chosen(self.rectangles),
-                            chosen(self.score_logits), self.calibration)
+                            chosen(self.score_logits), self.calibration,
+                            self.location_weight)
 
 
 def score_logit(logits: Tensor) -> Tensor:
     """Logits (..., 2) of match and lift -> logit (...) of the product of their probabilities."""
-    log_score = F.logsigmoid(logits.float()).sum(-1)
-    # log(p / (1 - p)); p is kept from 1, where the logit has no end.
-    return log_score - torch.log(1 - torch.exp(log_score.clamp(max=-1e-6)))
+    return _logit(F.logsigmoid(logits.float()).sum(-1))
+
+
+def _logit(log_probability: Tensor) -> Tensor:
+    """log p -> log(p / (1 - p)); p is kept from 1, where the logit has no end."""
+    return log_probability - torch.log(1 - torch.exp(log_probability.clamp(max=-1e-6)))
 
 
 def one_logit(logits: Tensor) -> Tensor:
