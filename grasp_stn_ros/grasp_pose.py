@@ -85,8 +85,11 @@ def _on_plane(rays: np.ndarray, approach: np.ndarray, level: float) -> np.ndarra
 def _sample(frame: RgbdFrame, pixels: np.ndarray) -> np.ndarray:
     """Depth (N,) at the nearest of ``pixels`` (N, 2), NaN outside the image."""
     assert frame.depth is not None
-    x, y = np.rint(pixels).astype(int).T
-    inside = (x >= 0) & (y >= 0) & (x < frame.size[0]) & (y < frame.size[1])
+    x, y = np.rint(pixels.T).astype(int)
+    width, height = frame.size
+    if x.min() >= 0 and y.min() >= 0 and x.max() < width and y.max() < height:
+        return frame.depth[y, x].astype(np.float64)
+    inside = (x >= 0) & (y >= 0) & (x < width) & (y < height)
     depth = np.full(len(pixels), np.nan)
     depth[inside] = frame.depth[y[inside], x[inside]]
     return depth
@@ -185,9 +188,10 @@ def rectangle_to_grasp(rectangle: GraspRectangle, frame: RgbdFrame, gripper: Gri
     jaw_end = rectangle.opening / 2 + gripper.finger_thickness * pixels_per_metre
     local = _grid(jaw_end, rectangle.jaw / 2, 65, 11)
     pixels = centre + local @ rectangle.axes
-    rays = intrinsics.rays(pixels)
-    depth = _sample(frame, pixels)
-    levels = -(rays @ approach) * depth
+    # -(ray @ approach) * depth, without the rays: seven hundred of them for each candidate.
+    slope_x, slope_y = approach[0] / intrinsics.fx, approach[1] / intrinsics.fy
+    constant = approach[2] - slope_x * intrinsics.cx - slope_y * intrinsics.cy
+    levels = -(pixels @ np.array([slope_x, slope_y]) + constant) * _sample(frame, pixels)
 
     plates = centre + np.array([[-0.5], [0.5]]) * rectangle.jaw * rectangle.axes[1]
     ends = centre + np.array([[-0.5], [0.5]]) * rectangle.opening * rectangle.axes[0]

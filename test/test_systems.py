@@ -534,13 +534,13 @@ def test_train_on_a_fold_and_judge_its_test_part(tmp_path):
     assert result['images'] == len(split['test']) and result['seed'] == 31338
 
 
-def test_shipped_configuration_reads_old_sidecars():
-    """What the first version wrote."""
+def test_what_a_sidecar_does_not_name_has_its_default():
+    """Sidecars from before there were a gripper input, refinements and weights of the location."""
     config = {'channels': 7, 'candidates': 4, 'features': 16, 'width': 0.25,
               'blocks': [1, 2, 2], 'context': 36.0, 'margin': [14.0, 12.0], 'patch': 16,
               'fine_channels': 8}
     assert build('MultiStageSTN', config).config == ModelConfig(
-        features=16, width=0.25, fine_channels=8)
+        features=16, width=0.25, blocks=(1, 2, 2), fine_channels=8)
 
 
 def test_regression_is_a_resnet_of_32_layers():
