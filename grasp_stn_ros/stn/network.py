@@ -89,7 +89,7 @@ def score_logit(logits: Tensor) -> Tensor:
 
 
 def _logit(log_probability: Tensor) -> Tensor:
-    """log p -> log(p / (1 - p)); p is kept from 1, where the logit has no end."""
+    """Log p -> log(p / (1 - p)); p is kept from 1, where the logit has no end."""
     return log_probability - torch.log(1 - torch.exp(log_probability.clamp(max=-1e-7)))
 
 
