@@ -130,6 +130,7 @@ class GraspDetector:
         self._graph: CudaGraph | None = None
         # Of all frames: fresh memory for each would cost a millisecond of page faults.
         self._channels = np.zeros((CHANNELS, INPUT_SIZE, INPUT_SIZE), np.float32)
+        self._image: torch.Tensor | None = None
         self._place()
         self.candidates = candidates or model.config.candidates
         self.stage_titles = model.TITLES
@@ -256,7 +257,7 @@ class GraspDetector:
         On a GPU the stages run asynchronously and only their sum is meaningful: it falls to the
         classifier, behind which the results are fetched.
         """
-        image = image.contiguous(memory_format=torch.channels_last)
+        image = self._channels_last(image)
         # Filled on the device: a number that is copied there would be waited for.
         jaws = torch.full((1,), jaw, device=self.device)
         with torch.inference_mode():
@@ -268,6 +269,15 @@ class GraspDetector:
             result = packed.cpu().numpy().astype(np.float64)
         return {'locations': result[:, :2], 'location_logits': result[:, 2],
                 'theta': result[:, 3], 'rectangles': result[:, 4:9], 'scores': result[:, 9]}
+
+    def _channels_last(self, image: torch.Tensor) -> torch.Tensor:
+        """Lay out ``image`` as convolutions want it, on the CPU always in the same memory."""
+        if self.device.type != 'cpu':
+            return image.contiguous(memory_format=torch.channels_last)
+        # Megabytes that come and go with each frame leave the heap in ever smaller pieces.
+        if self._image is None or self._image.shape != image.shape:
+            self._image = torch.empty_like(image, memory_format=torch.channels_last)
+        return self._image.copy_(image)
 
     def _forward(self, image: torch.Tensor, jaw: torch.Tensor,
                  lap: Callable[[str], None] = lambda name: None) -> torch.Tensor:
