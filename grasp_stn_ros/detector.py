@@ -13,7 +13,6 @@ import warnings
 
 import numpy as np
 import torch
-from torch import nn
 
 from . import ensemble
 from .cuda_path import CudaGraph, TensorPreprocessor
@@ -25,7 +24,7 @@ from .reasons import GraspError, Reason
 from .rectangle import GraspRectangle, wrap_angle
 from .rgbd import CameraIntrinsics, RgbdFrame
 from .stn import checkpoint
-from .stn.backbone import fold_batch_norm
+from .stn.backbone import fold_batch_norm, round_to_bf16
 from .stn.network import GraspNetwork, StageOutputs
 
 DEFAULT_MODEL = 'multi_stage_stn.safetensors'
@@ -130,7 +129,6 @@ class GraspDetector:
         self._graph: CudaGraph | None = None
         # Of all frames: fresh memory for each would cost a millisecond of page faults.
         self._channels = np.zeros((CHANNELS, INPUT_SIZE, INPUT_SIZE), np.float32)
-        self._image: torch.Tensor | None = None
         self._place()
         self.candidates = candidates or model.config.candidates
         self.stage_titles = model.TITLES
@@ -222,12 +220,8 @@ class GraspDetector:
         torch.cuda.empty_cache()
 
     def _round_weights(self) -> None:
-        """Keep the weights as autocast would round them, instead of doing so in every frame."""
-        if self.device.type != 'cpu' or self.precision != 'bf16':
-            return
-        for module in self._model.modules():
-            if isinstance(module, (nn.Conv2d, nn.Linear)):
-                module.to(torch.bfloat16)
+        if self.device.type == 'cpu' and self.precision == 'bf16':
+            round_to_bf16(self._model)
 
     def _prepare(self, frame: RgbdFrame, view: View) -> tuple[torch.Tensor, NetworkInput]:
         """Return the network's input (1, 7, S, S) on the device, and what comes with it."""
@@ -257,7 +251,7 @@ class GraspDetector:
         On a GPU the stages run asynchronously and only their sum is meaningful: it falls to the
         classifier, behind which the results are fetched.
         """
-        image = self._channels_last(image)
+        image = image.contiguous(memory_format=torch.channels_last)
         # Filled on the device: a number that is copied there would be waited for.
         jaws = torch.full((1,), jaw, device=self.device)
         with torch.inference_mode():
@@ -269,15 +263,6 @@ class GraspDetector:
             result = packed.cpu().numpy().astype(np.float64)
         return {'locations': result[:, :2], 'location_logits': result[:, 2],
                 'theta': result[:, 3], 'rectangles': result[:, 4:9], 'scores': result[:, 9]}
-
-    def _channels_last(self, image: torch.Tensor) -> torch.Tensor:
-        """Lay out ``image`` as convolutions want it, on the CPU always in the same memory."""
-        if self.device.type != 'cpu':
-            return image.contiguous(memory_format=torch.channels_last)
-        # Megabytes that come and go with each frame leave the heap in ever smaller pieces.
-        if self._image is None or self._image.shape != image.shape:
-            self._image = torch.empty_like(image, memory_format=torch.channels_last)
-        return self._image.copy_(image)
 
     def _forward(self, image: torch.Tensor, jaw: torch.Tensor,
                  lap: Callable[[str], None] = lambda name: None) -> torch.Tensor:

@@ -164,7 +164,7 @@ def fill_holes(values: np.ndarray, valid: np.ndarray) -> np.ndarray:
     if valid.all():
         return values
     weight: np.ndarray = valid.astype(np.float32)
-    # Sums of the known values; what is below here is an eighth of the work of the finest level.
+    # The sum of the known values in a cell, and its share of known ones: weight * level.
     total = level = np.where(valid, values, np.float32(0))
     pyramid = []
     while weight.min() == 0 and min(level.shape) > 1:

@@ -29,7 +29,7 @@ from grasp_stn_ros.evaluation.benchmark import frames
 from grasp_stn_ros.evaluation.report import write_json
 from grasp_stn_ros.preprocessing import preprocess
 from grasp_stn_ros.stn import checkpoint
-from grasp_stn_ros.stn.backbone import fold_batch_norm
+from grasp_stn_ros.stn.backbone import fold_batch_norm, round_to_bf16
 
 Engine = Callable[[Tensor, Tensor], np.ndarray]
 
@@ -68,10 +68,7 @@ def engines(model: Packed, image: Tensor, jaw: Tensor, threads: int) -> dict[str
 
 
 def _bf16(model: Packed) -> Engine:
-    rounded = copy.deepcopy(model)
-    for module in rounded.modules():
-        if isinstance(module, (nn.Conv2d, nn.Linear)):
-            module.to(torch.bfloat16)
+    rounded = round_to_bf16(copy.deepcopy(model))
 
     def run(x: Tensor, jaw: Tensor) -> np.ndarray:
         with torch.autocast('cpu', torch.bfloat16):

@@ -59,11 +59,9 @@ class StageOutputs:
     @property
     def scores(self) -> Tensor:
         """Scores (B, K) in [0, 1]; 0 where STN_crop had no further location to propose."""
-        log_score = F.logsigmoid(self.score_logits.float()).sum(-1)
-        if self.location_weight:
-            log_score = log_score + self.location_weight * F.logsigmoid(
-                self.location_logits.float())
-        scores = torch.sigmoid(_logit(log_score) * self.calibration[0] + self.calibration[1])
+        located = self.location_weight * F.logsigmoid(self.location_logits.float())
+        scores = torch.sigmoid(score_logit(self.score_logits, located) * self.calibration[0]
+                               + self.calibration[1])
         return torch.where(self.location_logits > -1e3, scores, torch.zeros_like(scores))
 
     def best(self, count: int) -> StageOutputs:
@@ -83,14 +81,15 @@ class StageOutputs:
                             self.location_weight)
 
 
-def score_logit(logits: Tensor) -> Tensor:
-    """Logits (..., 2) of match and lift -> logit (...) of the product of their probabilities."""
-    return _logit(F.logsigmoid(logits.float()).sum(-1))
+def score_logit(logits: Tensor, more: Tensor | float = 0.0) -> Tensor:
+    """
+    Logits (..., 2) of match and lift -> logit (...) of the product of their probabilities.
 
-
-def _logit(log_probability: Tensor) -> Tensor:
-    """Log p -> log(p / (1 - p)); p is kept from 1, where the logit has no end."""
-    return log_probability - torch.log(1 - torch.exp(log_probability.clamp(max=-1e-7)))
+    ``more`` (...) is the logarithm of a further factor.
+    """
+    log_score = F.logsigmoid(logits.float()).sum(-1) + more
+    # log(p / (1 - p)); p is kept from 1, where the logit has no end.
+    return log_score - torch.log(1 - torch.exp(log_score.clamp(max=-1e-7)))
 
 
 def one_logit(logits: Tensor) -> Tensor:
