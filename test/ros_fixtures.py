@@ -20,7 +20,7 @@ pytest.importorskip('grasp_stn_interfaces', reason='grasp_stn_interfaces is not 
 from builtin_interfaces.msg import Time
 from geometry_msgs.msg import PoseArray, PoseStamped
 import rclpy
-from rclpy.executors import MultiThreadedExecutor, SingleThreadedExecutor
+from rclpy.executors import SingleThreadedExecutor
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile
 from sensor_msgs.msg import CameraInfo, Image
@@ -36,7 +36,7 @@ from grasp_stn_ros.rectangle import GraspRectangle
 from grasp_stn_ros.rgbd import CameraIntrinsics
 from grasp_stn_ros.ros import conversions
 from grasp_stn_ros.ros.grasp_node import GraspNode
-from grasp_stn_ros.ros.spinning import Spinner
+from grasp_stn_ros.ros.spinning import ServingExecutor, Spinner
 
 DEADLINE = 20.0
 SIZE = (320, 240)
@@ -200,7 +200,7 @@ class Rig:
         self.node = GraspNode(factory, namespace=self.namespace,
                               parameter_overrides=overrides)
         self._spinners = []
-        for node, executor in ((self.node, MultiThreadedExecutor(num_threads=20)),
+        for node, executor in ((self.node, ServingExecutor()),
                                (self.tester, SingleThreadedExecutor())):
             executor.add_node(node)
             self._spinners.append(Spinner(executor))

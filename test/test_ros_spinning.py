@@ -2,18 +2,21 @@
 
 import threading
 
+import pytest
 import rclpy
-from rclpy.executors import MultiThreadedExecutor
+from rclpy.callback_groups import ReentrantCallbackGroup
+from rclpy.executors import SingleThreadedExecutor
 from ros_fixtures import ros, wait_until  # noqa: F401
 from std_msgs.msg import Header
+from std_srvs.srv import Trigger
 
-from grasp_stn_ros.ros.spinning import Spinner
+from grasp_stn_ros.ros.spinning import ServingExecutor, Spinner
 
 
 def test_spinning_survives_what_a_transition_destroys(ros):  # noqa: F811
     from rclpy.exceptions import InvalidHandle
     node = rclpy.create_node('spun', namespace='/spinning')
-    executor = MultiThreadedExecutor(num_threads=2)
+    executor = ServingExecutor()
     executor.add_node(node)
     # The race itself, made certain: the first rounds find a destroyed handle.
     rounds, spin_once = [], executor.spin_once
@@ -41,7 +44,7 @@ def test_spinning_survives_what_a_transition_destroys(ros):  # noqa: F811
 
 def test_a_callback_that_does_not_return_does_not_hold_the_end(ros):  # noqa: F811
     node = rclpy.create_node('stuck', namespace='/spinning')
-    executor = MultiThreadedExecutor(num_threads=2)
+    executor = ServingExecutor()
     executor.add_node(node)
     release, running = threading.Event(), threading.Event()
 
@@ -56,3 +59,86 @@ def test_a_callback_that_does_not_return_does_not_hold_the_end(ros):  # noqa: F8
     release.set()
     assert spinner.stop(20.0)
     node.destroy_node()
+
+
+class Pair:
+    """A node under test that serves ``trigger``, and another one that calls it."""
+
+    def __init__(self, serve):
+        self.server = rclpy.create_node('server', namespace='/serving')
+        self.server.create_service(Trigger, 'trigger', serve,
+                                   callback_group=ReentrantCallbackGroup())
+        self.caller = rclpy.create_node('caller', namespace='/serving')
+        self.client = self.caller.create_client(Trigger, 'trigger')
+        self.executor = ServingExecutor()
+        self.spinners = []
+        for node, executor in ((self.server, self.executor),
+                               (self.caller, SingleThreadedExecutor())):
+            executor.add_node(node)
+            self.spinners.append(Spinner(executor))
+        wait_until(self.client.service_is_ready, 'the service')
+
+    def close(self):
+        for spinner in self.spinners:
+            assert spinner.stop(20.0)
+        self.server.destroy_node()
+        self.caller.destroy_node()
+
+
+def test_calls_that_wait_stop_neither_messages_nor_each_other(ros):  # noqa: F811
+    released, served = threading.Event(), []
+
+    def serve(request, response):
+        served.append(threading.current_thread())
+        released.wait(60)
+        response.success = True
+        return response
+
+    pair = Pair(serve)
+    received = []
+    pair.server.create_subscription(Header, 'topic', lambda _: received.append(
+        threading.current_thread()), 100)
+    publisher = pair.caller.create_publisher(Header, 'topic', 100)
+    wait_until(publisher.get_subscription_count, 'discovery')
+    calls = [pair.client.call_async(Trigger.Request()) for _ in range(5)]
+    wait_until(lambda: len(served) == 5, 'all calls to be served at once')
+    assert not any(call.done() for call in calls)
+    for _ in range(50):
+        publisher.publish(Header())
+    wait_until(lambda: len(received) == 50, 'the messages')
+    # What rclpy's executor gets wrong: a task is taken once, however long it waits for its turn.
+    assert len(set(served)) == 5 and len(set(received)) == 1
+    released.set()
+    wait_until(lambda: all(call.done() for call in calls), 'the answers')
+    assert all(call.result().success for call in calls)
+    wait_until(lambda: not pair.executor._serving, 'the threads to be forgotten')
+    pair.close()
+
+
+def test_what_a_callback_raises_ends_the_spinning_wherever_it_ran(ros):  # noqa: F811
+    def serve(request, response):
+        raise LookupError('in a thread of its own')
+
+    pair = Pair(serve)
+    ended = pair.spinners[0]
+    pair.client.call_async(Trigger.Request())
+    wait_until(lambda: ended.failure is not None, 'the failure')
+    with pytest.raises(LookupError, match='of its own'):
+        raise ended.failure
+    pair.close()
+
+
+def test_the_end_waits_for_calls_and_says_when_they_do_not_return(ros):  # noqa: F811
+    released, running = threading.Event(), threading.Event()
+
+    def serve(request, response):
+        running.set()
+        released.wait(60)
+        return response
+
+    pair = Pair(serve)
+    pair.client.call_async(Trigger.Request())
+    wait_until(running.is_set, 'the call')
+    assert not pair.spinners[0].stop(0.1)
+    released.set()
+    pair.close()

@@ -10,8 +10,8 @@ cleanup    drops model and publishers
 
 Three kinds of threads meet, under one condition: the executor's subscription callback stores the
 newest pair and notifies; the inference thread (:mod:`.worker`) takes it; each call of
-``~/detect_grasp`` occupies an executor thread, which waits until there is an answer or its
-deadline has passed, whichever comes first.
+``~/detect_grasp`` has a thread (:class:`.spinning.ServingExecutor`), which waits until there is an
+answer or its deadline has passed, whichever comes first.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ import traceback
 from typing import Any
 
 import rclpy
-from rclpy.executors import MultiThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.signals import SignalHandlerOptions
 
@@ -34,8 +33,8 @@ from . import parameters
 from .diagnostics import Diagnostics
 from .inputs import PairInput
 from .outputs import Outputs
-from .requests import MAXIMUM_REQUESTS, Requests
-from .spinning import Spinner, interruptible, stop_event
+from .requests import Requests
+from .spinning import ServingExecutor, Spinner, interruptible, stop_event
 from .transforms import Transforms
 from .worker import Worker
 
@@ -262,7 +261,7 @@ def main(args: list[str] | None = None,
         print(f'grasp_node: {error}', file=sys.stderr)
         rclpy.try_shutdown()
         return 2
-    executor = MultiThreadedExecutor(num_threads=MAXIMUM_REQUESTS + 4)
+    executor = ServingExecutor()
     executor.add_node(node)
     spinner = Spinner(executor, on_end=stop.set)
     stop.wait()

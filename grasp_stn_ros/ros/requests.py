@@ -26,7 +26,7 @@ from . import conversions
 from .inputs import Pair, PairInput
 from .outputs import Result
 
-# Requests that may wait at the same time; each occupies a thread of the executor.
+# Requests that may wait at the same time; each has a thread.
 MAXIMUM_REQUESTS = 16
 _LONGEST_TIMEOUT = 600.0
 

@@ -7,8 +7,16 @@ from contextlib import contextmanager
 import signal
 import threading
 
+from rclpy.context import Context
 from rclpy.exceptions import InvalidHandle
-from rclpy.executors import Executor, ExternalShutdownException
+from rclpy.executors import (
+    Executor,
+    ExternalShutdownException,
+    ShutdownException,
+    TimeoutException,
+)
+from rclpy.service import Service
+from rclpy.task import Task
 
 _LOOK = 0.2  # seconds between two looks at the event that ends the loop
 
@@ -37,6 +45,49 @@ def interruptible(stop: threading.Event) -> Iterator[None]:
     finally:
         for number, handler in zip(numbers, before, strict=True):
             signal.signal(number, handler)
+
+
+class ServingExecutor(Executor):
+    """
+    Runs callbacks in the thread that spins, those of services in threads of their own.
+
+    A call may wait for a camera, a transition for a model; images must come in meanwhile. Not
+    rclpy's ``MultiThreadedExecutor``: until a thread of its pool has begun a task it finds that
+    task ready again, and again hands it out (ros2/rclpy issue 1452). Where the interpreter is busy
+    that becomes tens of thousands of entries in a list that it searches each time, seconds without
+    a message taken, and memory that never comes back.
+    """
+
+    def __init__(self, *, context: Context | None = None):
+        """Create it for ``context`` (None: rclpy's default)."""
+        super().__init__(context=context)
+        self._serving: list[tuple[threading.Thread, Task]] = []
+
+    def spin_once(self, timeout_sec: float | None = None) -> None:
+        """Run what is ready next; raises what a callback raised, here or in its thread."""
+        self._raise_failures()
+        try:
+            task, entity, _ = self.wait_for_ready_callbacks(timeout_sec)
+        except (ShutdownException, TimeoutException):
+            return
+        if not isinstance(entity, Service):
+            task()
+            task.result()
+        elif not any(task is begun for _, begun in self._serving):
+            thread = threading.Thread(target=task, name='service', daemon=True)
+            thread.start()
+            self._serving.append((thread, task))
+
+    def _raise_failures(self) -> None:
+        ended = [pair for pair in self._serving if not pair[0].is_alive()]
+        self._serving = [pair for pair in self._serving if pair not in ended]
+        for _, task in ended:
+            task.result()
+
+    def join(self) -> None:
+        """Wait for the services that are being called; the executor must not spin any more."""
+        for thread, _ in self._serving:
+            thread.join()
 
 
 class Spinner:
@@ -90,7 +141,5 @@ class Spinner:
 
     def _drain(self) -> None:
         self._thread.join()
-        # A multi-threaded executor destroys its handles before its threads have returned.
-        pool = getattr(self._executor, '_executor', None)
-        if pool is not None:
-            pool.shutdown(wait=True)
+        if isinstance(self._executor, ServingExecutor):
+            self._executor.join()
