@@ -17,7 +17,7 @@ import torch
 from . import ensemble
 from .cuda_path import CudaGraph, TensorPreprocessor
 from .detection import MINIMUM_SCORE, Candidate, Detection
-from .grasp_pose import APPROACHES, Gripper, approach_vector, rectangle_to_grasp
+from .grasp_pose import APPROACHES, Gripper, approach_vector, rectangles_to_grasps
 from .names import MODALITIES
 from .preprocessing import CHANNELS, INPUT_SIZE, NetworkInput, View, preprocess
 from .reasons import GraspError, Reason
@@ -189,7 +189,7 @@ class GraspDetector:
             first = first or prepared
         assert first is not None
         candidates = ensemble.vote(seen) if self.turns > 1 else seen[0]
-        candidates = [self._with_pose(c, frame, first) for c in candidates]
+        candidates = self._with_poses(candidates, frame, first)
         clock.lap('grasp_pose')
         best, reason, message = _choose(candidates, minimum_score, need_pose)
         return Detection(tuple(candidates), best, reason, message, clock.milliseconds,
@@ -295,21 +295,30 @@ class GraspDetector:
                                         float(theta), fitted, float(outputs['scores'][i])))
         return candidates
 
-    def _with_pose(self, candidate: Candidate, frame: RgbdFrame,
-                   prepared: NetworkInput) -> Candidate:
-        """Add the grasp in space, or the reason why there is none."""
-        try:
-            if frame.intrinsics is None:
-                raise GraspError(Reason.INVALID_INTRINSICS)
-            if frame.depth is None:
-                raise GraspError(Reason.NO_DEPTH)
-            approach = approach_vector(self.approach, self.approach_direction, frame,
-                                       candidate.rectangle, prepared.support)
-            grasp = rectangle_to_grasp(candidate.rectangle, frame, self.gripper, approach,
-                                       prepared.support)
-        except GraspError as error:
-            return dataclasses.replace(candidate, reason=error.reason)
-        return dataclasses.replace(candidate, grasp=grasp)
+    def _with_poses(self, candidates: list[Candidate], frame: RgbdFrame,
+                    prepared: NetworkInput) -> list[Candidate]:
+        """Add to each the grasp in space, or the reason why there is none."""
+        done, feasible = list(candidates), {}
+        for i, candidate in enumerate(candidates):
+            try:
+                if frame.intrinsics is None:
+                    raise GraspError(Reason.INVALID_INTRINSICS)
+                if frame.depth is None:
+                    raise GraspError(Reason.NO_DEPTH)
+                feasible[i] = approach_vector(self.approach, self.approach_direction, frame,
+                                              candidate.rectangle, prepared.support)
+            except GraspError as error:
+                done[i] = dataclasses.replace(candidate, reason=error.reason)
+        if not feasible:
+            return done
+        grasps = rectangles_to_grasps([candidates[i].rectangle for i in feasible], frame,
+                                      self.gripper, np.array([*feasible.values()]),
+                                      prepared.support)
+        for i, grasp in zip(feasible, grasps, strict=True):
+            done[i] = dataclasses.replace(candidates[i], reason=grasp.reason) \
+                if isinstance(grasp, GraspError) else \
+                dataclasses.replace(candidates[i], grasp=grasp)
+        return done
 
 
 def _choose(candidates: list[Candidate], minimum_score: float,

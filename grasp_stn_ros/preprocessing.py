@@ -268,8 +268,19 @@ def _density(depth: np.ndarray, camera: CameraIntrinsics, plane: SupportPlane | 
 
 def _colour_channels(rgb: np.ndarray, view: View, out: np.ndarray) -> None:
     """Warp (H, W, 3) uint8 into the view -> out (3, S, S) in [-1, 1], 0 outside the image."""
-    matrix = view.matrix
     factor = int(1 / view.scale + 1e-6)
+    if factor < 2 and (region := _whole_pixels(view, rgb)) is not None:
+        # The same samples as below in a third of the time.
+        warped = cv2.resize(region, (view.size, view.size), interpolation=cv2.INTER_LINEAR)
+    else:
+        warped = _warped(rgb, view, factor)
+    for plane, channel in zip(cv2.split(warped), out, strict=True):
+        cv2.LUT(plane, _COLOUR_TABLE, dst=channel)
+
+
+def _warped(rgb: np.ndarray, view: View, factor: int) -> np.ndarray:
+    """Warp (H, W, 3) uint8 into the view, grey outside the image, shrunk by ``factor`` first."""
+    matrix = view.matrix
     if factor >= 2:
         # Bilinear sampling alone would skip pixels; area averaging by an integer factor first.
         size = (math.ceil(rgb.shape[1] / factor), math.ceil(rgb.shape[0] / factor))
@@ -279,10 +290,21 @@ def _colour_channels(rgb: np.ndarray, view: View, out: np.ndarray) -> None:
         # Pixel centres: x_small = (x + 0.5) / factor - 0.5.
         shift = matrix[:, :2] @ np.full(2, (factor - 1) / 2)
         matrix = np.concatenate([matrix[:, :2] * factor, (matrix[:, 2] + shift)[:, None]], axis=1)
-    warped = cv2.warpAffine(rgb, matrix, (view.size, view.size), flags=cv2.INTER_LINEAR,
-                            borderMode=cv2.BORDER_CONSTANT, borderValue=(127, 127, 127))
-    for plane, channel in zip(cv2.split(warped), out, strict=True):
-        cv2.LUT(plane, _COLOUR_TABLE, dst=channel)
+    return cv2.warpAffine(rgb, matrix, (view.size, view.size), flags=cv2.INTER_LINEAR,
+                          borderMode=cv2.BORDER_CONSTANT, borderValue=(127, 127, 127))
+
+
+def _whole_pixels(view: View, rgb: np.ndarray) -> np.ndarray | None:
+    """Return the part of the image that an upright view shows, if it is one of whole pixels."""
+    upright = view.scale * np.eye(2)
+    if not np.allclose(view.matrix[:, :2], upright, rtol=0, atol=1e-12):
+        return None
+    region = np.array(view.region)
+    x, y, width, height = whole = np.rint(region).astype(int)
+    if np.abs(region - whole).max() > 1e-6 or x < 0 or y < 0 \
+            or x + width > rgb.shape[1] or y + height > rgb.shape[0]:
+        return None
+    return rgb[y:y + height, x:x + width]
 
 
 class _Workspace(threading.local):
@@ -331,7 +353,7 @@ def _depth_channels(depth: np.ndarray, valid: np.ndarray, camera: CameraIntrinsi
     cv2.GaussianBlur(height, (0, 0), NORMAL_SIGMA, dst=z)
     # Grazing rays have no finite depth on the plane; far away is good enough for them.
     z -= np.float32(plane.offset)
-    z /= np.minimum(slope, np.float32(-0.05), out=slope)
+    z /= np.clip(slope, -np.inf, np.float32(-0.05), out=slope)
     # Cross product of the derivatives of the point ray * z; the third axis is turned round, so
     # that z points towards the viewer.
     cv2.Sobel(z, cv2.CV_32F, 1, 0, dst=normal[0], scale=0.125 * camera.fx)

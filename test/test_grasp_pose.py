@@ -13,7 +13,8 @@ from grasp_stn_ros.grasp_pose import (
     grasp_axes,
     grasp_to_rectangle,
     rectangle_to_grasp,
-    surface_normal,
+    rectangles_to_grasps,
+    surface_normals,
 )
 from grasp_stn_ros.reasons import GraspError, Reason
 from grasp_stn_ros.rectangle import GraspRectangle, angle_distance
@@ -170,8 +171,36 @@ def test_surface_normal_of_a_slope():
     grid = np.stack(np.meshgrid(np.arange(640), np.arange(480)), axis=-1)
     normal = np.array([0.6, 0.0, -0.8])
     depth = (-0.6 / (CAMERA.rays(grid) @ normal)).astype(np.float32)
-    assert np.allclose(surface_normal(RgbdFrame(BLANK, depth, CAMERA), (300, 200)), normal,
-                       atol=1e-3)
+    corners = np.array([[300.0, 200.0], [0.2, 479.0], [900.0, 200.0]])
+    normals = surface_normals(RgbdFrame(BLANK, depth, CAMERA), corners)
+    assert np.allclose(normals[:2], normal, atol=1e-3)
+    assert np.isnan(normals[2]).all(), 'outside the image'
+
+
+def test_many_rectangles_at_once_are_those_rectangles_one_by_one():
+    frame = block_frame()
+    hole = frame.depth.copy()
+    hole[100:140, 100:140] = np.nan
+    frame = RgbdFrame(BLANK, hole, CAMERA)
+    tilted = np.array([0.1, 0.0, np.sqrt(0.99)])
+    rectangles = [GraspRectangle(400, 240, 0, 50, 14), GraspRectangle(120, 120, 0, 20, 10),
+                  GraspRectangle(400, 230, 0.1, 45, 12), GraspRectangle(-20, 120, 0, 20, 10),
+                  GraspRectangle(400, 240, 0, 80, 14), GraspRectangle(200, 400, 0.5, 30, 12)]
+    approaches = np.stack([OPTICAL_AXIS, OPTICAL_AXIS, tilted, OPTICAL_AXIS, OPTICAL_AXIS, tilted])
+    support = SupportPlane(-OPTICAL_AXIS, 0.80, 0.9)
+    found = rectangles_to_grasps(rectangles, frame, GRIPPER, approaches, support)
+    assert [g.reason.name if isinstance(g, GraspError) else 'OK' for g in found] == [
+        'OK', 'DEPTH_HOLE', 'OK', 'OUTSIDE_IMAGE', 'TOO_WIDE', 'TOO_FLAT']
+    for rectangle, approach, grasp in zip(rectangles, approaches, found, strict=True):
+        if isinstance(grasp, GraspError):
+            with pytest.raises(GraspError) as error:
+                rectangle_to_grasp(rectangle, frame, GRIPPER, approach, support)
+            assert str(error.value) == str(grasp)
+            continue
+        alone = rectangle_to_grasp(rectangle, frame, GRIPPER, approach, support)
+        for field in dataclasses.fields(Grasp):
+            assert np.allclose(getattr(alone, field.name), getattr(grasp, field.name))
+    assert rectangles_to_grasps([], frame, GRIPPER, np.zeros((0, 3)), support) == []
 
 
 @pytest.mark.parametrize('turn', range(12))

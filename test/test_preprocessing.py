@@ -2,12 +2,13 @@
 
 import math
 
+import cv2
 from hypothesis import given
 from hypothesis import strategies as st
 import numpy as np
 import pytest
 
-from grasp_stn_ros.preprocessing import HEIGHT_SCALE, View, fill_holes, preprocess
+from grasp_stn_ros.preprocessing import HEIGHT_SCALE, View, _whole_pixels, fill_holes, preprocess
 from grasp_stn_ros.reasons import GraspError, Reason
 from grasp_stn_ros.rgbd import CameraIntrinsics, RgbdFrame, clean_depth, depth_from_millimetres
 from grasp_stn_ros.support_plane import fit_support_plane
@@ -200,3 +201,23 @@ def test_uncalibrated_cameras_are_refused(values):
     with pytest.raises(GraspError) as error:
         CameraIntrinsics(*values)
     assert error.value.reason is Reason.INVALID_INTRINSICS
+
+
+@pytest.mark.parametrize('region', [(80, 0, 480, 480), (10, 100, 300, 220), (7, 3, 410, 410)])
+def test_a_view_of_whole_pixels_is_sampled_as_any_other(region):
+    rng = np.random.default_rng(3)
+    rgb = cv2.GaussianBlur(rng.integers(0, 256, (480, 640, 3), np.uint8), (0, 0), 2)
+    view = View.of_region(*region)
+    # A turn that moves no sample, but must be warped.
+    turned = View(view.matrix + [[0, 1e-9, 0], [-1e-9, 0, 0]])
+    assert _whole_pixels(view, rgb) is not None and _whole_pixels(turned, rgb) is None
+    one, other = (preprocess(RgbdFrame(rgb, None), v).channels[:3] for v in (view, turned))
+    # Interpolation weights are rounded to 1/32 in one case: a grey level.
+    assert np.abs(one - other).max() <= 2.01 / 127.5
+
+
+@pytest.mark.parametrize('region', [(0.5, 3, 410, 410), (0, 0, 300, 220), (300, 0, 340, 480)])
+def test_other_views_are_warped(region):
+    # Half a pixel beside; more above than there is; more to the side.
+    rgb = np.zeros((480, 640, 3), np.uint8)
+    assert _whole_pixels(View.of_region(*region), rgb) is None

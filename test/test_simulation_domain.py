@@ -1,5 +1,6 @@
 """Domains: basic scenes stay what they were, wide ones have what they promise."""
 
+from dataclasses import replace
 import json
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 
 from grasp_stn_ros.rgbd import CameraIntrinsics
 from grasp_stn_ros.simulation import depth_noise
-from grasp_stn_ros.simulation.domain import BASIC, WIDE, draw
+from grasp_stn_ros.simulation.domain import BASIC, FIELD, WIDE, draw
 from grasp_stn_ros.simulation.labels import dataset_settings, open_scene, write_scene
 
 CAMERA = CameraIntrinsics(500.0, 500.0, 159.5, 119.5)
@@ -24,6 +25,24 @@ def test_settings_tell_domains_apart():
     basic, wide = dataset_settings(1), dataset_settings(1, domain=WIDE)
     assert 'domain' not in basic and wide['domain']['name'] == 'wide'
     json.dumps(wide)
+
+
+def test_field_has_more_of_what_slips_and_changes_no_other_domain(tmp_path):
+    # Data sets of the domains before it must open again: they were written without its fields.
+    assert 'emphasis' not in WIDE.to_dict() and 'emphasis' in FIELD.to_dict()
+    rng, untouched = np.random.default_rng(1), np.random.default_rng(1)
+    assert WIDE.draw_family(rng) is None
+    assert rng.random() == untouched.random()
+    drawn = [FIELD.draw_family(rng) for _ in range(400)]
+    chosen = [family for family in drawn if family is not None]
+    assert set(chosen) == set(FIELD.emphasis)
+    assert 0.19 < len(chosen) / len(drawn) < 0.31
+    one = replace(FIELD, emphasized=1.0, object_counts=(1.0,), views=1)
+    scene = open_scene(5, 0, domain=one)
+    try:
+        assert scene.objects[0].family in FIELD.emphasis
+    finally:
+        scene.close()
 
 
 def test_wide_scenes_vary_and_can_be_opened_again(tmp_path):

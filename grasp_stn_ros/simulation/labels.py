@@ -230,11 +230,19 @@ def _open(seed: int, index: int, objects: int | None, domain: Domain,
         drawn = 1 + int(rng.choice(len(domain.object_counts), p=domain.object_counts))
         count = objects or drawn
         try:
-            scene = random_scene(rng, [make(rng) for _ in range(count)], domain=domain)
+            scene = random_scene(rng, [_draw_object(rng, domain, make) for _ in range(count)],
+                                 domain=domain)
         except UnsettledError:
             continue
         _, true = scene.observe(rng)
         return scene, true.segmentation, rng
+
+
+def _draw_object(rng: np.random.Generator, domain: Domain,
+                 make: Callable[[np.random.Generator], SimObject]) -> SimObject:
+    if make is make_object and (family := domain.draw_family(rng)):
+        return make_object(rng, family)
+    return make(rng)
 
 
 def open_scene(seed: int, index: int, objects: int | None = None,

@@ -78,23 +78,26 @@ class STNCrop(nn.Module):
         from several grasps there. Returns locations (B, K, 2) in view pixels, differentiable in
         the offsets, and logits (B, K). Where no cell is left, the logits are -1e4.
         """
-        logits = maps[:, 0]
-        height, width = logits.shape[-2:]
-        rows = torch.arange(height, device=maps.device)[:, None]
-        columns = torch.arange(width, device=maps.device)[None, :]
-        free = logits.detach().clone()
+        height, width = maps.shape[-2:]
+        # With a border, so that the neighbours of a cell are at the same places everywhere.
+        free = F.pad(maps[:, 0].detach(), (reach,) * 4, value=-1e4)
+        padded = width + 2 * reach
+        steps = torch.arange(-reach, reach + 1, device=maps.device)
+        neighbours = (steps[:, None] * padded + steps).flatten()
+        free = free.flatten(1)
         chosen, strengths = [], []
         for _ in range(count):
-            strength, best = free.flatten(1).max(dim=1)
+            strength, best = free.max(dim=1)
             chosen.append(best)
             strengths.append(strength)
-            row = torch.div(best, width, rounding_mode='floor')[:, None, None]
-            column = (best % width)[:, None, None]
-            near = ((rows - row).abs() <= reach) & ((columns - column).abs() <= reach)
-            free = free.masked_fill(near, -1e4)
-        index = torch.stack(chosen, dim=1)                                    # (B, K)
+            free.scatter_(1, (best[:, None] + neighbours).clamp(0, free.shape[1] - 1), -1e4)
+        place = torch.stack(chosen, dim=1)                                    # (B, K)
+        # Where no cell is left, the strongest one lies on the border.
+        row = (torch.div(place, padded, rounding_mode='floor') - reach).clamp(0, height - 1)
+        column = (place % padded - reach).clamp(0, width - 1)
+        index = row * width + column
         offsets = maps[:, 1:].flatten(2).gather(2, index[:, None].expand(-1, 2, -1))
-        cells = torch.stack([index % width, torch.div(index, width, rounding_mode='floor')], 1)
+        cells = torch.stack([column, row], 1)
         locations = cells_to_pixels(cells + offsets.clamp(-1.5, 1.5))
         return locations.transpose(1, 2), torch.stack(strengths, dim=1)
 
