@@ -167,17 +167,18 @@ def fill_holes(values: np.ndarray, valid: np.ndarray) -> np.ndarray:
     # The sum of the known values in a cell, and its share of known ones: weight * level.
     total = level = np.where(valid, values, np.float32(0))
     pyramid = []
-    while weight.min() == 0 and min(level.shape) > 1:
-        pyramid.append((level, weight))
+    holes = np.flatnonzero(~valid)
+    while len(holes) and min(level.shape) > 1:
+        pyramid.append((level, holes))
         size = (max(1, (level.shape[1] + 1) // 2), max(1, (level.shape[0] + 1) // 2))
         total = cv2.resize(total, size, interpolation=cv2.INTER_AREA)
         weight = cv2.resize(weight, size, interpolation=cv2.INTER_AREA)
         level = total / np.maximum(weight, np.float32(1e-6))
-    for finer, finer_weight in reversed(pyramid):
-        size = (finer.shape[1], finer.shape[0])
-        coarse = cv2.resize(level, size, interpolation=cv2.INTER_LINEAR)
-        np.copyto(coarse, finer, where=finer_weight > 0)
-        level = coarse
+        holes = np.flatnonzero(weight == 0)
+    for finer, holes in reversed(pyramid):
+        coarse = cv2.resize(level, finer.shape[::-1], interpolation=cv2.INTER_LINEAR)
+        finer.ravel()[holes] = coarse.ravel()[holes]
+        level = finer
     return level
 
 

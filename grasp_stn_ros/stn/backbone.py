@@ -94,9 +94,28 @@ def fold_batch_norm(module: nn.Module) -> nn.Module:
     return module
 
 
+class Exact(nn.Module):
+    """
+    A module that computes in single precision wherever it is used.
+
+    Where candidates are compared, by the location map and by the classifier, the eight bits of
+    bf16 let near equals change places: in 4 of 100 images instead of 2.
+    """
+
+    def exactly(self, like: Tensor) -> torch.autocast:
+        """Return the context to compute in, on the device of ``like``."""
+        return torch.autocast(like.device.type, enabled=False)
+
+
 def round_to_bf16(module: nn.Module) -> nn.Module:
-    """Keep weights in bf16 as autocast would round them, in place, instead of in every frame."""
-    for layer in module.modules():
-        if isinstance(layer, (nn.Conv2d, nn.Linear)):
-            layer.to(torch.bfloat16)
+    """
+    Keep weights in bf16 as autocast would round them, in place, instead of in every frame.
+
+    Those of :class:`Exact` modules stay what they are.
+    """
+    if isinstance(module, (nn.Conv2d, nn.Linear)):
+        module.to(torch.bfloat16)
+    for child in module.children():
+        if not isinstance(child, Exact):
+            round_to_bf16(child)
     return module

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 import torch.nn.functional as F
 
-from .backbone import ConvBlock, Trunk
+from .backbone import ConvBlock, Exact, Trunk
 
 # Opening and jaw size in view pixels around which STN_scale,crop predicts: a 20 mm jaw and a
 # typical 40 mm opening seen from 0.85 m. Only the zero point of the logarithms.
@@ -48,7 +48,7 @@ class PatchNetwork(nn.Module):
         return self.output(F.relu(self.hidden(x))).float()
 
 
-class STNCrop(nn.Module):
+class STNCrop(Exact):
     """
     Propose K locations.
 
@@ -67,7 +67,8 @@ class STNCrop(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Features (B, C, h, w) -> logit and offset in cells (B, 3, h, w) float32."""
-        return self.output(self.features(features)).float()
+        with self.exactly(features):
+            return self.output(self.features(features.float()))
 
     @staticmethod
     def propose(maps: Tensor, count: int, reach: int = 2) -> tuple[Tensor, Tensor]:
@@ -191,7 +192,7 @@ class STNScaleCrop(nn.Module):
         return parameters[..., :2] * SHIFT_UNIT, extent, parameters[..., 4] * cls.TURN_UNIT
 
 
-class GraspClassifier(nn.Module):
+class GraspClassifier(Exact):
     """
     Score each fitted patch.
 
@@ -217,4 +218,5 @@ class GraspClassifier(nn.Module):
                             -1) - 1.0
         if jaw is not None:
             extra = torch.cat([extra, encode_jaw(jaw)], dim=1)
-        return self.network(patches, extra)
+        with self.exactly(patches):
+            return self.network(patches.float(), extra)
