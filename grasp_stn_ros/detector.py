@@ -279,20 +279,25 @@ class GraspDetector:
                 region: tuple[float, float, float, float] | None) -> list[Candidate]:
         """View pixels -> image pixels; descending by score; without what is no candidate."""
         inverse = prepared.view.inverse
+        linear, turn = inverse[:, :2].T, math.atan2(inverse[1, 0], inverse[0, 0])
         location_scores = 1 / (1 + np.exp(-outputs['location_logits'].clip(-60, 60)))
+        rectangles = outputs['rectangles']
+        usable = (location_scores >= _MIN_LOCATION_SCORE) & np.isfinite(rectangles).all(axis=1)
+        # Views in use are not mirrored: angles turn, lengths are scaled.
+        rectangles = np.concatenate([rectangles[:, :2] @ linear + inverse[:, 2],
+                                     rectangles[:, 2:3] + turn,
+                                     rectangles[:, 3:] / prepared.view.scale], axis=1)
+        locations = outputs['locations'] @ linear + inverse[:, 2]
+        thetas = wrap_angle(outputs['theta'] + turn)
         candidates = []
         for i in np.argsort(-outputs['scores'], kind='stable'):
-            rectangle = outputs['rectangles'][i]
-            if location_scores[i] < _MIN_LOCATION_SCORE or not np.isfinite(rectangle).all():
+            if not usable[i]:
                 continue
-            fitted = GraspRectangle(*map(float, rectangle)).transformed(inverse)
+            fitted = GraspRectangle(*rectangles[i].tolist())
             if region is not None and not _inside(fitted, region):
                 continue
-            x, y = prepared.view.to_image(outputs['locations'][i])
-            theta = wrap_angle(float(outputs['theta'][i]) + math.atan2(inverse[1, 0],
-                                                                       inverse[0, 0]))
-            candidates.append(Candidate((float(x), float(y)), float(location_scores[i]),
-                                        float(theta), fitted, float(outputs['scores'][i])))
+            candidates.append(Candidate(tuple(locations[i].tolist()), float(location_scores[i]),
+                                        float(thetas[i]), fitted, float(outputs['scores'][i])))
         return candidates
 
     def _with_poses(self, candidates: list[Candidate], frame: RgbdFrame,

@@ -2,7 +2,7 @@
 """
 Mean of the results of several folds, each by its number of images.
 
-    python scripts/join_folds.py results/cornell_fold?.json --json results/cornell_folds.json
+    python scripts/join_folds.py results/cornell_fold[0-9].json --json results/cornell_folds.json
 """
 
 from __future__ import annotations
@@ -26,6 +26,9 @@ _FIGURES = ('plain', 'strict', 'any_plain', 'plain_rgbd')
 def main(results: tuple[Path, ...], kind: str, output: Path) -> None:
     """Join RESULTS of `grasp_stn evaluate accuracy --split`, one a fold."""
     folds = [json.loads(path.read_text()) for path in results]
+    for path, fold in zip(results, folds, strict=True):
+        if 'folds' in fold:
+            raise click.UsageError(f'{path} is itself a mean of folds')
     joined: dict = {}
     for key in _FIGURES:
         count = 'n_rgbd' if key.endswith('rgbd') else 'n'
