@@ -171,9 +171,8 @@ def lift(scenes: int, seed: int, meshes: Path | None, output: Path | None, worst
     from .evaluation import lift as lifting
     from .evaluation.failures import draw_failed
     from .evaluation.report import write_json
-    from .simulation.objects import make_object
     detector = open_detector(model, device, threads, candidates, system, trained_on)
-    make: Callable = make_object
+    make: Callable | None = None
     what = 'unseen procedural objects'
     if meshes:
         make, what = mesh_objects(meshes), f'meshes of {meshes.name}'

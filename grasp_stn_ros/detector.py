@@ -21,7 +21,7 @@ from .grasp_pose import APPROACHES, Gripper, approach_vector, rectangles_to_gras
 from .names import MODALITIES
 from .preprocessing import CHANNELS, INPUT_SIZE, NetworkInput, View, preprocess
 from .reasons import GraspError, Reason
-from .rectangle import GraspRectangle, wrap_angle
+from .rectangle import GraspRectangle, transform_rectangles, wrap_angle
 from .rgbd import CameraIntrinsics, RgbdFrame
 from .stn import checkpoint
 from .stn.backbone import fold_batch_norm, round_to_bf16
@@ -279,16 +279,12 @@ class GraspDetector:
                 region: tuple[float, float, float, float] | None) -> list[Candidate]:
         """View pixels -> image pixels; descending by score; without what is no candidate."""
         inverse = prepared.view.inverse
-        linear, turn = inverse[:, :2].T, math.atan2(inverse[1, 0], inverse[0, 0])
         location_scores = 1 / (1 + np.exp(-outputs['location_logits'].clip(-60, 60)))
-        rectangles = outputs['rectangles']
-        usable = (location_scores >= _MIN_LOCATION_SCORE) & np.isfinite(rectangles).all(axis=1)
-        # Views in use are not mirrored: angles turn, lengths are scaled.
-        rectangles = np.concatenate([rectangles[:, :2] @ linear + inverse[:, 2],
-                                     rectangles[:, 2:3] + turn,
-                                     rectangles[:, 3:] / prepared.view.scale], axis=1)
-        locations = outputs['locations'] @ linear + inverse[:, 2]
-        thetas = wrap_angle(outputs['theta'] + turn)
+        usable = ((location_scores >= _MIN_LOCATION_SCORE)
+                  & np.isfinite(outputs['rectangles']).all(axis=1))
+        rectangles = transform_rectangles(outputs['rectangles'], inverse)
+        locations = prepared.view.to_image(outputs['locations'])
+        thetas = wrap_angle(outputs['theta'] + math.atan2(inverse[1, 0], inverse[0, 0]))
         candidates = []
         for i in np.argsort(-outputs['scores'], kind='stable'):
             if not usable[i]:

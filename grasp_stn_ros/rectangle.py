@@ -11,7 +11,7 @@ theta + pi are the same grasp, and theta is kept in [-pi/2, pi/2).
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 import math
 
 import numpy as np
@@ -25,6 +25,17 @@ def wrap_angle(theta):
 def angle_distance(a, b):
     """Distance of two opening directions in radians, in [0, pi/2]."""
     return np.abs(wrap_angle(np.asarray(a) - np.asarray(b)))
+
+
+def transform_rectangles(rectangles: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """Map rectangles (N, 5) through a similarity (2, 3), reflections included -> (N, 5)."""
+    linear, offset = np.asarray(matrix, np.float64)[:, :2].T, np.asarray(matrix)[:, 2]
+    theta = rectangles[:, 2]
+    along = np.stack([np.cos(theta), np.sin(theta)], axis=1) @ linear
+    scale = np.hypot(along[:, 0], along[:, 1])
+    return np.concatenate([rectangles[:, :2] @ linear + offset,
+                           wrap_angle(np.arctan2(along[:, 1], along[:, 0]))[:, None],
+                           rectangles[:, 3:] * scale[:, None]], axis=1)
 
 
 @dataclass(frozen=True)
@@ -86,12 +97,7 @@ class GraspRectangle:
 
     def transformed(self, matrix: np.ndarray) -> GraspRectangle:
         """Map through a similarity (2, 3), reflections included: target = A @ source + t."""
-        matrix = np.asarray(matrix, np.float64)
-        centre = matrix[:, :2] @ [self.x, self.y] + matrix[:, 2]
-        along = matrix[:, :2] @ self.axes[0]
-        scale = float(np.hypot(*along))
-        return replace(self, x=centre[0], y=centre[1], theta=math.atan2(along[1], along[0]),
-                       opening=self.opening * scale, jaw=self.jaw * scale)
+        return GraspRectangle(*transform_rectangles(self.as_array()[None], matrix)[0].tolist())
 
 
 def _clip(polygon: list, start: np.ndarray, end: np.ndarray) -> list:

@@ -27,7 +27,7 @@ def test_settings_tell_domains_apart():
     json.dumps(wide)
 
 
-def test_field_has_more_of_what_slips_and_changes_no_other_domain(tmp_path):
+def test_field_has_more_of_what_slips_and_changes_no_other_domain():
     # Data sets of the domains before it must open again: they were written without its fields.
     assert 'emphasis' not in WIDE.to_dict() and 'emphasis' in FIELD.to_dict()
     rng, untouched = np.random.default_rng(1), np.random.default_rng(1)

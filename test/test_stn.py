@@ -1,5 +1,6 @@
 """Spatial transformers, the network's stages, targets and weights on disk."""
 
+import copy
 import json
 import math
 
@@ -12,7 +13,7 @@ from grasp_stn_ros.reasons import GraspError, Reason
 from grasp_stn_ros.rectangle import GraspRectangle, iou
 from grasp_stn_ros.rgbd import CameraIntrinsics, RgbdFrame
 from grasp_stn_ros.stn import checkpoint, transformer
-from grasp_stn_ros.stn.backbone import fold_batch_norm
+from grasp_stn_ros.stn.backbone import fold_batch_norm, round_to_bf16
 from grasp_stn_ros.stn.multi_stage import ModelConfig, MultiStageSTN
 from grasp_stn_ros.stn.stages import STNCrop, STNRotation, STNScaleCrop
 from grasp_stn_ros.training import targets
@@ -85,6 +86,19 @@ def test_gradient_of_the_fit_reaches_location_and_angle(small):
     theta = torch.tensor([[0.3]], requires_grad=True)
     small.fit_parameters(features, image, locations, theta).sum().backward()
     assert locations.grad.abs().sum() > 0 and theta.grad.abs().sum() > 0
+
+
+def test_what_compares_candidates_stays_in_single_precision(small):
+    model = round_to_bf16(copy.deepcopy(small))
+    assert model.rotation.network.output.weight.dtype is torch.bfloat16
+    torch.manual_seed(2)
+    features, patches, extent = torch.randn(1, 16, 12, 12), torch.randn(3, 24, 16, 16), \
+        torch.full((3, 2), 20.0)
+    with torch.no_grad():
+        exact = small.crop(features), small.classifier(patches, extent)
+        with torch.autocast('cpu', torch.bfloat16):
+            rounded = model.crop(features), model.classifier(patches, extent)
+    assert all(torch.equal(a, b) for a, b in zip(exact, rounded, strict=True))
 
 
 def test_peaks_of_a_hand_made_map():

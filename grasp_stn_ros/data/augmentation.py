@@ -10,7 +10,7 @@ import numpy as np
 
 from ..preprocessing import INPUT_SIZE, View, preprocess
 from ..reasons import GraspError
-from ..rectangle import wrap_angle
+from ..rectangle import transform_rectangles
 from .sample import LabelledFrame
 
 # Labels nearer than this to the border of a view are left out: half of the object is missing.
@@ -111,14 +111,8 @@ class FixedView:
 
 def to_view(rectangles: np.ndarray, view: View) -> tuple[np.ndarray, np.ndarray]:
     """Rectangles (N, 5) in image pixels -> view pixels (N, 5), and which (N,) lie inside."""
-    rectangles = np.asarray(rectangles, float).reshape(-1, 5)
-    mapped = rectangles.copy()
-    mapped[:, :2] = view.to_view(rectangles[:, :2])
-    direction = np.stack([np.cos(rectangles[:, 2]), np.sin(rectangles[:, 2])], axis=1)
-    direction = direction @ view.matrix[:, :2].T
-    mapped[:, 2] = wrap_angle(np.arctan2(direction[:, 1], direction[:, 0]))
-    mapped[:, 3:] *= view.scale
-    inside = ((mapped[:, :2] > _BORDER) & (mapped[:, :2] < view.size - 1 - _BORDER)).all(axis=1)
+    mapped = transform_rectangles(np.asarray(rectangles, float).reshape(-1, 5), view.matrix)
+    inside = np.all((mapped[:, :2] > _BORDER) & (mapped[:, :2] < view.size - 1 - _BORDER), axis=1)
     return mapped, inside
 
 

@@ -35,7 +35,7 @@ def draw_worst(path: str | Path, data: Dataset, outcomes: Sequence[Outcome]) -> 
 
 
 def draw_failed(path: str | Path, detector: GraspDetector, seed: int, rows: list[dict[str, Any]],
-                make: Callable[[np.random.Generator], SimObject]) -> None:
+                make: Callable[[np.random.Generator], SimObject] | None) -> None:
     """Draw grasps that did not lift, with the outcome of the trial."""
     failed = sorted((r for r in rows if r['outcome'] != 'lifted'),
                     key=lambda r: -(r['score'] or 0.0))[:COUNT]

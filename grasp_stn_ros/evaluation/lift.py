@@ -20,7 +20,7 @@ from ..grasp_pose import rectangle_to_grasp
 from ..reasons import GraspError
 from ..simulation.gripper import FRICTION, GraspTrial
 from ..simulation.labels import open_scene
-from ..simulation.objects import SimObject, make_object
+from ..simulation.objects import SimObject
 from ..simulation.scene import TableScene
 from ..support_plane import SupportPlane
 from .calibration import expected_calibration_error
@@ -44,11 +44,11 @@ def _baseline_grasp(scene: TableScene, detector: GraspDetector) -> Grasp:
 
 
 def run_scene(detector: GraspDetector, seed: int, index: int,
-              make: Callable[[np.random.Generator], SimObject] = make_object) -> dict[str, Any]:
+              make: Callable[[np.random.Generator], SimObject] | None = None) -> dict[str, Any]:
     """
     Detect and execute in scene ``index`` of ``seed`` (one object); JSON-serializable.
 
-    ``make`` draws the object.
+    ``make`` draws the object, None = a procedural one.
     """
     scene = open_scene(seed, index, objects=1, make=make)
     try:

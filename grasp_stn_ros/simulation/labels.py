@@ -222,7 +222,7 @@ def try_out(plan: Plan, trial: GraspTrial, domain: Domain, rng: np.random.Genera
 
 # ---------------------------------------------------------------------- scenes and files
 def _open(seed: int, index: int, objects: int | None, domain: Domain,
-          make: Callable[[np.random.Generator], SimObject] = make_object
+          make: Callable[[np.random.Generator], SimObject] | None = None
           ) -> tuple[TableScene, np.ndarray, np.random.Generator]:
     """The scene, its object masks, and the generator in the state for what comes next."""
     rng = np.random.default_rng([seed, index])
@@ -230,29 +230,24 @@ def _open(seed: int, index: int, objects: int | None, domain: Domain,
         drawn = 1 + int(rng.choice(len(domain.object_counts), p=domain.object_counts))
         count = objects or drawn
         try:
-            scene = random_scene(rng, [_draw_object(rng, domain, make) for _ in range(count)],
-                                 domain=domain)
+            things = [make(rng) if make else make_object(rng, domain.draw_family(rng))
+                      for _ in range(count)]
+            scene = random_scene(rng, things, domain=domain)
         except UnsettledError:
             continue
         _, true = scene.observe(rng)
         return scene, true.segmentation, rng
 
 
-def _draw_object(rng: np.random.Generator, domain: Domain,
-                 make: Callable[[np.random.Generator], SimObject]) -> SimObject:
-    if make is make_object and (family := domain.draw_family(rng)):
-        return make_object(rng, family)
-    return make(rng)
-
-
 def open_scene(seed: int, index: int, objects: int | None = None,
                domain: Domain = BASIC,
-               make: Callable[[np.random.Generator], SimObject] = make_object) -> TableScene:
+               make: Callable[[np.random.Generator], SimObject] | None = None) -> TableScene:
     """
     What image ``index`` of the data set with ``seed`` shows, settled, as when it was labelled.
 
     ``scene.frame`` is the RGB-D frame of the files, bit for bit. ``objects`` overrides the number
-    of objects that is drawn otherwise, and thereby makes another scene; ``make`` draws an object.
+    of objects that is drawn otherwise, and thereby makes another scene; ``make`` draws an object,
+    None = a procedural one of the domain.
     """
     index, view = divmod(index, domain.views)
     scene = _open(seed, index, objects, domain, make)[0]
@@ -296,7 +291,7 @@ def _png(image: np.ndarray) -> bytes:
 
 def write_scene(out: Path, seed: int, index: int, candidates: int = BASIC.candidates,
                 domain: Domain = BASIC,
-                make: Callable[[np.random.Generator], SimObject] = make_object) -> list[dict]:
+                make: Callable[[np.random.Generator], SimObject] | None = None) -> list[dict]:
     """
     Simulate, label and write one scene; returns what the JSON file of each image holds.
 
@@ -398,7 +393,7 @@ def generate_dataset(out: str | Path, images: int, seed: int, shard: tuple[int, 
     for index in _tracked(range(part, scenes, parts), f'scenes of {out.name}', progress):
         files = range(index * domain.views, (index + 1) * domain.views)
         if not all((out / f'{file:06d}.json').exists() for file in files):
-            made += len(write_scene(out, seed, index, candidates, domain, meshes or make_object))
+            made += len(write_scene(out, seed, index, candidates, domain, meshes))
     return made
 
 

@@ -99,7 +99,7 @@ class Exact(nn.Module):
     A module that computes in single precision wherever it is used.
 
     Where candidates are compared, by the location map and by the classifier, the eight bits of
-    bf16 let near equals change places: in 4 of 100 images instead of 2.
+    bf16 let near equals change places.
     """
 
     def exactly(self, like: Tensor) -> torch.autocast:
