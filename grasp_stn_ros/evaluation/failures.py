@@ -29,9 +29,9 @@ def draw_worst(path: str | Path, data: Dataset, outcomes: Sequence[Outcome]) -> 
     for outcome in wrong:
         sample = data[outcome.index]
         labels = sample.graspable()
-        tiles.append(_tile(sample.frame.rgb, labels, outcome.best,
+        tiles.append(tile(sample.frame.rgb, labels, outcome.best,
                            f'{sample.name} {outcome.score:.2f}'))
-    _write(path, tiles)
+    write_sheet(path, tiles)
 
 
 def draw_failed(path: str | Path, detector: GraspDetector, seed: int, rows: list[dict[str, Any]],
@@ -46,16 +46,20 @@ def draw_failed(path: str | Path, detector: GraspDetector, seed: int, rows: list
             assert scene.frame is not None
             best = detector.detect(scene.frame).best
             text = f'{row["family"]}: {row["outcome"]} {row["score"] or 0.0:.2f}'
-            tiles.append(_tile(scene.frame.rgb, [], best.rectangle if best else None, text,
+            tiles.append(tile(scene.frame.rgb, [], best.rectangle if best else None, text,
                                scene.render().segmentation > 0))
         finally:
             scene.close()
-    _write(path, tiles)
+    write_sheet(path, tiles)
 
 
-def _tile(rgb: np.ndarray, labels: Sequence[GraspRectangle], answer: GraspRectangle | None,
+def tile(rgb: np.ndarray, labels: Sequence[GraspRectangle], answer: GraspRectangle | None,
           text: str, mask: np.ndarray | None = None) -> np.ndarray:
-    """Cut out what matters, draw, and write ``text`` under it: (TILE, TILE, 3) uint8 RGB."""
+    """
+    Cut out what matters, draw, and write ``text`` under it: (TILE, TILE, 3) uint8 RGB.
+
+    What matters are ``labels``, ``answer`` and the pixels of ``mask`` (H, W) bool.
+    """
     points = [np.array([[r.x, r.y]]) for r in [*labels, *([answer] if answer else [])]]
     if mask is not None and mask.any():
         points.append(np.argwhere(mask)[:, ::-1].astype(float))
@@ -65,15 +69,15 @@ def _tile(rgb: np.ndarray, labels: Sequence[GraspRectangle], answer: GraspRectan
     scale = _TILE / (2 * half)
     shift = _TILE / 2 - scale * (low + high) / 2
     matrix = np.array([[scale, 0, shift[0]], [0, scale, shift[1]]])
-    tile = cv2.warpAffine(rgb, matrix, (_TILE, _TILE), borderValue=(127, 127, 127))
+    drawn = cv2.warpAffine(rgb, matrix, (_TILE, _TILE), borderValue=(127, 127, 127))
     for label in labels:
-        _rectangle(tile, label.transformed(matrix), _GOOD, _GOOD, 1)
+        _rectangle(drawn, label.transformed(matrix), _GOOD, _GOOD, 1)
     if answer is not None:
-        _rectangle(tile, answer.transformed(matrix), _ANSWER, _JAWS, 2)
-    cv2.rectangle(tile, (0, _TILE - 18), (_TILE, _TILE), (0, 0, 0), -1)
-    cv2.putText(tile, text, (4, _TILE - 5), cv2.FONT_HERSHEY_SIMPLEX, 0.4, (255, 255, 255), 1,
+        _rectangle(drawn, answer.transformed(matrix), _ANSWER, _JAWS, 2)
+    cv2.rectangle(drawn, (0, _TILE - 18), (_TILE, _TILE), (0, 0, 0), -1)
+    cv2.putText(drawn, text, (4, _TILE - 5), cv2.FONT_HERSHEY_SIMPLEX, 0.4, (255, 255, 255), 1,
                 cv2.LINE_AA)
-    return tile
+    return drawn
 
 
 def _rectangle(image: np.ndarray, rectangle: GraspRectangle, sides: tuple[int, int, int],
@@ -85,7 +89,8 @@ def _rectangle(image: np.ndarray, rectangle: GraspRectangle, sides: tuple[int, i
                  jaws if i % 2 else sides, width, cv2.LINE_AA)
 
 
-def _write(path: str | Path, tiles: list[np.ndarray]) -> None:
+def write_sheet(path: str | Path, tiles: list[np.ndarray]) -> None:
+    """Write tiles (TILE, TILE, 3) uint8 RGB as one picture, six to a row."""
     if not tiles:
         tiles = [np.full((_TILE, _TILE, 3), 255, np.uint8)]
     blank = np.full_like(tiles[0], 255)
