@@ -14,7 +14,6 @@ https://github.com/graspnet/graspnet-baseline):
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 import json
@@ -28,7 +27,7 @@ from rich.console import Console
 from rich.table import Table
 
 from grasp_stn_ros.detection import Detection
-from grasp_stn_ros.detector import GraspDetector
+from grasp_stn_ros.detector import MODALITIES, GraspDetector
 from grasp_stn_ros.evaluation.failures import tile, write_sheet
 from grasp_stn_ros.evaluation.report import write_json
 from grasp_stn_ros.rectangle import GraspRectangle
@@ -118,6 +117,15 @@ def _row(picture: Picture, detection: Detection) -> dict[str, Any]:
     return row
 
 
+def _summary(rows: list[dict[str, Any]]) -> dict[str, float | None]:
+    found = [r for r in rows if 'score' in r]
+    masked = [r for r in found if 'held' in r]
+    return {'n': len(rows), 'grasps': len(found),
+            'on_object': sum(r['held'] > 0.5 for r in masked) if masked else None,
+            'jaws_free': sum(r['under_jaws'] < 0.5 for r in masked) if masked else None,
+            'median_score': float(np.median([r['score'] for r in found])) if found else None}
+
+
 def _text(value: float | None) -> str:
     return '-' if value is None else f'{value:.2f}' if isinstance(value, float) else str(value)
 
@@ -127,7 +135,8 @@ def _text(value: float | None) -> str:
 @click.option('--graspnet', type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option('--model', default='default', show_default=True)
 @click.option('--threads', default=1, show_default=True)
-@click.option('--sheet', type=click.Path(path_type=Path), help='Picture of all answers (PNG).')
+@click.option('--sheet', type=click.Path(path_type=Path),
+              help='Picture of all answers to colour and depth (PNG).')
 @click.option('--json', 'output', type=click.Path(path_type=Path))
 def main(gqcnn: Path | None, graspnet: Path | None, model: str, threads: int, sheet: Path | None,
          output: Path | None) -> None:
@@ -136,35 +145,32 @@ def main(gqcnn: Path | None, graspnet: Path | None, model: str, threads: int, sh
                 *(graspnet_pictures(graspnet) if graspnet else ())]
     if not pictures:
         raise click.UsageError('no pictures: name a checkout with --gqcnn or --graspnet')
-    detector = GraspDetector(model, threads=threads)
-    rows, tiles = [], []
-    by_camera: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for picture in pictures:
-        detection = detector.detect(picture.frame)
-        rows.append(_row(picture, detection))
-        by_camera[picture.camera].append(rows[-1])
-        best = detection.best
-        tiles.append(tile(picture.frame.rgb, [], None if best is None else best.rectangle,
-                          'no grasp' if best is None else f'{best.score:.2f}',
-                          np.ones(picture.frame.rgb.shape[:2], bool)))
     table = Table(title='real pictures, whole image')
-    for column in ('camera', 'n', 'a grasp', 'on an object', 'jaws free', 'median score'):
+    for column in ('sees', 'camera', 'n', 'a grasp', 'on an object', 'jaws free', 'median score'):
         table.add_column(column)
-    summary = {}
-    for camera, group in by_camera.items():
-        found = [r for r in group if 'score' in r]
-        masked = [r for r in found if 'held' in r]
-        summary[camera] = {
-            'n': len(group), 'grasps': len(found),
-            'on_object': sum(r['held'] > 0.5 for r in masked) if masked else None,
-            'jaws_free': sum(r['under_jaws'] < 0.5 for r in masked) if masked else None,
-            'median_score': float(np.median([r['score'] for r in found])) if found else None}
-        table.add_row(camera, *(_text(v) for v in summary[camera].values()))
+    rows: list[dict[str, Any]] = []
+    summary: dict[str, dict[str, Any]] = {}
+    for seen in MODALITIES:
+        detector = GraspDetector(model, threads=threads, modality=seen)
+        tiles, found = [], []
+        for picture in pictures:
+            # Without depth there is no pose, only a rectangle.
+            detection = detector.detect(picture.frame, need_pose=seen != 'rgb')
+            found.append({'modality': seen, **_row(picture, detection)})
+            best = detection.best
+            tiles.append(tile(picture.frame.rgb, [], None if best is None else best.rectangle,
+                              'no grasp' if best is None else f'{best.score:.2f}',
+                              np.ones(picture.frame.rgb.shape[:2], bool)))
+        if sheet and seen == MODALITIES[0]:
+            write_sheet(sheet, tiles)
+        rows += found
+        summary[seen] = {camera: _summary([r for r in found if r['camera'] == camera])
+                         for camera in dict.fromkeys(r['camera'] for r in found)}
+        for camera, numbers in summary[seen].items():
+            table.add_row(seen, camera, *map(_text, numbers.values()))
     Console().print(table)
-    if sheet:
-        write_sheet(sheet, tiles)
     if output:
-        write_json(output, {'n': len(rows), 'cameras': summary, 'rows': rows})
+        write_json(output, {'n': len(pictures), 'cameras': summary, 'rows': rows})
 
 
 if __name__ == '__main__':
