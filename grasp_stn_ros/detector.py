@@ -26,6 +26,7 @@ from .rgbd import CameraIntrinsics, RgbdFrame
 from .stn import checkpoint
 from .stn.backbone import fold_batch_norm, round_to_bf16
 from .stn.network import GraspNetwork, StageOutputs
+from .stn.tracing import Tracer
 
 DEFAULT_MODEL = 'multi_stage_stn.safetensors'
 # A location that STN_crop itself does not believe in is no candidate.
@@ -116,7 +117,7 @@ class GraspDetector:
         torch.set_flush_denormal(True)
         self._may_fall_back = device == 'auto'
         self.fallback = ''  # what happened, where the network is not on the device asked for
-        self._model = fold_batch_norm(model.eval())
+        self._model = fold_batch_norm(model.eval()).requires_grad_(False)
         self._model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         if precision == 'auto':
             fast = self.device.type == 'cuda' or cpu_has_bf16()
@@ -137,12 +138,14 @@ class GraspDetector:
         self.approach_direction = approach_direction
 
     def warm_up(self) -> None:
-        """Run the whole way once, so that the first real frame is not the slow one."""
+        """Run the whole way until the first real frame is not a slow one."""
         rgb = np.full((480, 640, 3), 90, np.uint8)
         depth = np.full((480, 640), 0.8, np.float32)
         # A block on a table: something to propose, and a pose to compute.
         rgb[210:270, 300:340], depth[210:270, 300:340] = (200, 60, 40), 0.75
-        self.detect(RgbdFrame(rgb, depth, CameraIntrinsics(525.0, 525.0, 319.5, 239.5)))
+        # TorchScript watches the first two runs, and optimizes what it has seen.
+        for _ in range(3):
+            self.detect(RgbdFrame(rgb, depth, CameraIntrinsics(525.0, 525.0, 319.5, 239.5)))
 
     def suspend(self) -> None:
         """Move the network off a GPU and free its memory there, until :meth:`resume`."""
@@ -201,7 +204,7 @@ class GraspDetector:
             self._model.to(self.device)
             if self.device.type == 'cuda':
                 self._on_gpu = TensorPreprocessor(self.device)
-            self._round_weights()
+            self._prepare_for_cpu()
         except torch.OutOfMemoryError as error:
             self._fall_back(error)
 
@@ -216,12 +219,17 @@ class GraspDetector:
         self._on_gpu = self._graph = None
         self.precision = 'bf16' if cpu_has_bf16() else 'fp32'
         self._model.to('cpu')
-        self._round_weights()
+        self._prepare_for_cpu()
         torch.cuda.empty_cache()
 
-    def _round_weights(self) -> None:
-        if self.device.type == 'cpu' and self.precision == 'bf16':
+    def _prepare_for_cpu(self) -> None:
+        """Weights as they are multiplied; stages traced when they are first used."""
+        if self.device.type != 'cpu':
+            return
+        if self.precision == 'bf16':
             round_to_bf16(self._model)
+        if self._model.TRACEABLE:
+            self._model.tracer = Tracer(self.precision == 'bf16')
 
     def _prepare(self, frame: RgbdFrame, view: View) -> tuple[torch.Tensor, NetworkInput]:
         """Return the network's input (1, 7, S, S) on the device, and what comes with it."""
@@ -267,9 +275,10 @@ class GraspDetector:
     def _forward(self, image: torch.Tensor, jaw: torch.Tensor,
                  lap: Callable[[str], None] = lambda name: None) -> torch.Tensor:
         """All that the network decides, as one tensor (K, 10)."""
-        # Cached casts of the weights would be freed under a recorded graph.
+        # Cached casts of the weights would be freed under a recorded graph. Traced stages have
+        # casts of their own.
         with torch.autocast(self.device.type, torch.bfloat16, cache_enabled=not self._cuda_graph,
-                            enabled=self.precision == 'bf16'):
+                            enabled=self.precision == 'bf16' and self._model.tracer is None):
             outputs: StageOutputs = self._model(image, self.candidates, lap, jaw)
         return torch.cat([outputs.locations, outputs.location_logits[..., None],
                           outputs.theta[..., None], outputs.rectangles,

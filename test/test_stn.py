@@ -3,12 +3,14 @@
 import copy
 import json
 import math
+import warnings
 
 import numpy as np
 import pytest
 import torch
 
 from grasp_stn_ros.detector import GraspDetector
+from grasp_stn_ros.evaluation.benchmark import frames
 from grasp_stn_ros.reasons import GraspError, Reason
 from grasp_stn_ros.rectangle import GraspRectangle, iou
 from grasp_stn_ros.rgbd import CameraIntrinsics, RgbdFrame
@@ -16,6 +18,7 @@ from grasp_stn_ros.stn import checkpoint, transformer
 from grasp_stn_ros.stn.backbone import fold_batch_norm, round_to_bf16
 from grasp_stn_ros.stn.multi_stage import ModelConfig, MultiStageSTN
 from grasp_stn_ros.stn.stages import STNCrop, STNRotation, STNScaleCrop
+from grasp_stn_ros.stn.tracing import Tracer
 from grasp_stn_ros.training import targets
 
 
@@ -294,3 +297,52 @@ def test_candidates_stay_in_the_region(small):
 def test_detector_refuses_settings_by_name(small, arguments, message):
     with pytest.raises(ValueError, match=message):
         GraspDetector(small, **arguments)
+
+
+def _detections(detector, tracer):
+    detector._model.tracer = tracer
+    return [detector.detect(frame) for frame in frames(3)]
+
+
+def test_traced_stages_answer_as_the_untraced_ones():
+    """To the last digits, for every K and precision: what is exact in bf16 remains so."""
+    for precision in ('fp32', 'bf16'):
+        detector = GraspDetector(precision=precision, threads=1)
+        assert isinstance(detector._model.tracer, Tracer)
+        for count in (8, 3):
+            detector.candidates = count
+            traced = _detections(detector, Tracer(precision == 'bf16'))
+            for a, b in zip(traced, _detections(detector, None), strict=True):
+                assert len(a.candidates) == len(b.candidates) <= count
+                assert list(a.milliseconds) == list(b.milliseconds)
+                np.testing.assert_allclose(a.best.rectangle.as_array(),
+                                           b.best.rectangle.as_array(), atol=1e-3)
+                assert a.best.score == pytest.approx(b.best.score, abs=1e-4)
+
+
+def test_tracer_keeps_what_depends_on_its_input():
+    """Other values of the same shapes give other results; other shapes and keys are others."""
+    tracer = Tracer()
+    with torch.inference_mode():
+        for values in (torch.tensor([1.0, 5.0, 2.0]), torch.tensor([7.0, 5.0, 2.0]),
+                       torch.tensor([3.0, 9.0])):
+            top, index = tracer('top', lambda x: x.topk(2), values)
+            assert top.tolist() == sorted(values.tolist())[::-1][:2]
+            assert index[0] == values.argmax()
+        assert tracer(('times', 2), lambda x: x * 2, values).tolist() == [6.0, 18.0]
+        assert tracer(('times', 3), lambda x: x * 3, values).tolist() == [9.0, 27.0]
+
+
+def test_what_cannot_be_traced_runs_untraced(monkeypatch):
+    """A PyTorch without TorchScript is slower, says so once, and gives the same."""
+    def gone(*arguments, **options):
+        raise RuntimeError('TorchScript is gone')
+
+    monkeypatch.setattr(torch.jit, 'trace', gone)
+    tracer = Tracer(bf16=True)
+    layer = torch.nn.Linear(4, 4).requires_grad_(False)
+    with pytest.warns(RuntimeWarning, match='TorchScript is gone'), torch.inference_mode():
+        assert tracer('layer', layer, torch.ones(1, 4)).dtype == torch.bfloat16
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        assert tracer('layer', layer, torch.ones(1, 4)).dtype == torch.bfloat16

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import torch
 from torch import Tensor, nn
 import torch.nn.functional as F
+
+Network = TypeVar('Network', bound=nn.Module)
 
 
 class ConvBlock(nn.Module):
@@ -85,7 +89,7 @@ def _upsample(x: Tensor, like: Tensor) -> Tensor:
     return F.interpolate(x, size=like.shape[-2:], mode='nearest')
 
 
-def fold_batch_norm(module: nn.Module) -> nn.Module:
+def fold_batch_norm(module: Network) -> Network:
     """Fold every :class:`ConvBlock`'s batch norm into its convolution; in place, for inference."""
     for block in module.modules():
         if isinstance(block, ConvBlock) and isinstance(block.norm, nn.BatchNorm2d):
@@ -107,7 +111,7 @@ class Exact(nn.Module):
         return torch.autocast(like.device.type, enabled=False)
 
 
-def round_to_bf16(module: nn.Module) -> nn.Module:
+def round_to_bf16(module: Network) -> Network:
     """
     Keep weights in bf16 as autocast would round them, in place, instead of in every frame.
 

@@ -39,6 +39,7 @@ class MultiStageSTN(GraspNetwork):
 
     ARCHITECTURE = 'MultiStageSTN'
     CONFIG = ModelConfig
+    TRACEABLE = True
     config: ModelConfig
 
     def __init__(self, config: ModelConfig | None = None):
@@ -119,18 +120,24 @@ class MultiStageSTN(GraspNetwork):
         ``candidates`` overrides K; ``lap`` is told the name of each stage that is done; ``jaw``
         (B,) is the height of the gripper's jaw plates in view pixels, 0 = not known.
         """
+        size, count = image.shape[-1], candidates or self.config.candidates
+        if jaw is None:
+            jaw = image.new_zeros(len(image))
         # In single precision once, rather than for each of the samplers.
-        features = self.trunk(image).float()
+        features = self.part('trunk', lambda x: self.trunk(x).float(), image)
         lap('trunk')
-        locations, location_logits = self.crop.propose(self.crop(features),
-                                                       candidates or self.config.candidates)
+        locations, location_logits = self.part(
+            ('stn_crop', count), lambda x: self.crop.propose(self.crop(x), count), features)
         lap('stn_crop')
-        theta = self.rotation.decode(self.angle_logits(features, locations,
-                                                       image.shape[-1]))[..., 0]
+        theta = self.part(
+            ('stn_rotation', size),
+            lambda x, at: self.rotation.decode(self.angle_logits(x, at, size))[..., 0],
+            features, locations)
         lap('stn_rotation')
-        rectangles = self.fit(features, image, locations, theta, jaw)
+        rectangles = self.part('stn_scale_crop', self.fit, features, image, locations, theta, jaw)
         lap('stn_scale_crop')
-        score_logits = self.score_logits(features, image, rectangles, jaw)
+        score_logits = self.part('classifier', self.score_logits, features, image, rectangles,
+                                 jaw)
         lap('classifier')
         return StageOutputs(locations, location_logits, theta, rectangles, score_logits,
                             self.config.calibration, self.config.location_weight)

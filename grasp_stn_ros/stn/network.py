@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import asdict, dataclass, fields
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 import torch.nn.functional as F
+
+from .tracing import Part, Tracer
 
 # A logit whose sigmoid is one: where a network has no doubt, or cannot express it.
 CERTAIN = 30.0
@@ -111,7 +113,10 @@ class GraspNetwork(nn.Module):
     TITLES: ClassVar[tuple[str, str, str, str]] = (
         '1  STN crop: locations', '2  STN rotation: angles', '3  STN scale, crop: rectangles',
         '4  classifier: scores')
+    # Whether its forward pass goes through :meth:`part`; then the casts of autocast are its own.
+    TRACEABLE: ClassVar[bool] = False
     config: NetworkConfig
+    tracer: Tracer | None = None      # set for use, not for training
 
     def __init__(self, config: NetworkConfig | None = None):
         """Build an untrained network; None is the default configuration."""
@@ -128,3 +133,7 @@ class GraspNetwork(nn.Module):
         plates in view pixels, 0 = not known, for networks that ask for it.
         """
         raise NotImplementedError
+
+    def part(self, key: Hashable, function: Part, *tensors: Tensor) -> Any:
+        """Return function(*tensors), traced where there is a tracer; see :class:`Tracer`."""
+        return function(*tensors) if self.tracer is None else self.tracer(key, function, *tensors)
