@@ -2,9 +2,10 @@
 """
 Ways to run the network on this CPU, against each other in one run: time and agreement.
 
-Eager PyTorch in single precision and bf16, TorchScript, torch.compile, ONNX Runtime, OpenVINO as
-it is (bf16 throughout where the hardware has it) and in single precision. An engine that is not
-installed is left out and said so (pip install onnx onnxruntime openvino).
+Eager PyTorch in single precision and bf16, TorchScript stage by stage in bf16 (as in the detector)
+and as a whole, torch.compile, ONNX Runtime, OpenVINO as it is (bf16 throughout where the hardware
+has it) and in single precision. An engine that is not installed is left out and said so
+(pip install onnx onnxruntime openvino).
 
     python scripts/compare_engines.py --threads 1 --data data/validation \
         --json results/engines.json
@@ -40,6 +41,8 @@ from grasp_stn_ros.rectangle import GraspRectangle, is_correct
 from grasp_stn_ros.rgbd import RgbdFrame
 from grasp_stn_ros.stn import checkpoint
 from grasp_stn_ros.stn.backbone import fold_batch_norm, round_to_bf16
+from grasp_stn_ros.stn.network import GraspNetwork
+from grasp_stn_ros.stn.tracing import Tracer
 
 Engine = Callable[[Tensor, Tensor], np.ndarray]
 
@@ -47,7 +50,7 @@ Engine = Callable[[Tensor, Tensor], np.ndarray]
 class Packed(nn.Module):
     """The network with everything it decides in one tensor: locations, rectangles, scores."""
 
-    def __init__(self, network: nn.Module, candidates: int):
+    def __init__(self, network: GraspNetwork, candidates: int):
         """Run ``network`` with K = ``candidates``."""
         super().__init__()
         self.network, self.candidates = network, candidates
@@ -64,6 +67,7 @@ def engines(model: Packed, image: Tensor, jaw: Tensor, threads: int) -> dict[str
         'eager fp32': lambda x, j: model(x, j).numpy(),
         'eager bf16': _bf16(model)}
     builders: dict[str, Callable[[Packed, Tensor, Tensor, int], Engine]] = {
+        'TorchScript by stages, bf16': _by_stages,
         'TorchScript, frozen': _torchscript, 'torch.compile': _compiled,
         'ONNX Runtime': _onnx, 'OpenVINO': _openvino,
         'OpenVINO, fp32': partial(_openvino, precision='f32')}
@@ -86,6 +90,13 @@ def _bf16(model: Packed) -> Engine:
         with torch.autocast('cpu', torch.bfloat16):
             return rounded(x, jaw).float().numpy()
     return run
+
+
+def _by_stages(model: Packed, image: Tensor, jaw: Tensor, threads: int) -> Engine:
+    """Return what the detector does."""
+    rounded = round_to_bf16(copy.deepcopy(model))
+    rounded.network.tracer = Tracer(bf16=True)
+    return lambda x, j: rounded(x, j).float().numpy()
 
 
 def _torchscript(model: Packed, image: Tensor, jaw: Tensor, threads: int) -> Engine:
