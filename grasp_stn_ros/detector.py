@@ -144,7 +144,7 @@ class GraspDetector:
         # A block on a table: something to propose, and a pose to compute.
         rgb[210:270, 300:340], depth[210:270, 300:340] = (200, 60, 40), 0.75
         # TorchScript watches the first two runs, and optimizes what it has seen.
-        for _ in range(3):
+        for _ in range(1 if self._model.tracer is None else 3):
             self.detect(RgbdFrame(rgb, depth, CameraIntrinsics(525.0, 525.0, 319.5, 239.5)))
 
     def suspend(self) -> None:

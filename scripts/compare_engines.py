@@ -20,7 +20,6 @@ from collections.abc import Callable
 import copy
 from functools import partial
 import importlib
-import math
 from pathlib import Path
 import tempfile
 import time
@@ -34,10 +33,11 @@ from torch import Tensor, nn
 
 from grasp_stn_ros.data.open import open_dataset
 from grasp_stn_ros.detector import default_weights
+from grasp_stn_ros.evaluation.accuracy import TIED, same_grasp
 from grasp_stn_ros.evaluation.benchmark import frames
 from grasp_stn_ros.evaluation.report import write_json
 from grasp_stn_ros.preprocessing import preprocess
-from grasp_stn_ros.rectangle import GraspRectangle, is_correct
+from grasp_stn_ros.rectangle import GraspRectangle
 from grasp_stn_ros.rgbd import RgbdFrame
 from grasp_stn_ros.stn import checkpoint
 from grasp_stn_ros.stn.backbone import fold_batch_norm, round_to_bf16
@@ -150,8 +150,8 @@ def _rectangle(row: np.ndarray) -> GraspRectangle:
 def agrees(answer: np.ndarray, reference: np.ndarray) -> bool:
     """Tell whether the best of ``answer`` (K, 8) is one of the best of ``reference`` (K, 8)."""
     best = _rectangle(answer[answer[:, 7].argmax()])
-    tied = reference[reference[:, 7] > reference[:, 7].max() - 0.02]
-    return any(is_correct(best, [_rectangle(row)], 0.5, math.radians(15)) for row in tied)
+    tied = reference[reference[:, 7] > reference[:, 7].max() - TIED]
+    return any(same_grasp(best, _rectangle(row)) for row in tied)
 
 
 def _prepared(images: list[RgbdFrame]) -> list[tuple[Tensor, Tensor]]:

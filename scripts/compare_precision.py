@@ -10,7 +10,6 @@ The same means: both give a grasp, and the rectangle metric with its strict thre
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 import click
@@ -19,15 +18,15 @@ import numpy as np
 from grasp_stn_ros.data.open import open_dataset
 from grasp_stn_ros.detection import Candidate
 from grasp_stn_ros.detector import GraspDetector
+from grasp_stn_ros.evaluation.accuracy import TIED, same_grasp
 from grasp_stn_ros.evaluation.report import write_json
-from grasp_stn_ros.rectangle import is_correct
 
 
 def same(a: Candidate | None, b: Candidate | None) -> bool:
     """Tell whether two answers are one grasp."""
     if a is None or b is None:
         return a is b
-    return is_correct(a.rectangle, [b.rectangle], 0.5, math.radians(15))
+    return same_grasp(a.rectangle, b.rectangle)
 
 
 @click.command()
@@ -48,9 +47,8 @@ def main(data: Path, model: str, precision: str, images: int | None, threads: in
         frame = frames[index].frame
         a, b = exact.detect(frame), fast.detect(frame)
         agree.append(same(a.best, b.best))
-        # Two grasps of nearly the same score may change places without anybody losing.
         equal_score.append(agree[-1] or any(
-            c.score > a.best.score - 0.02 and same(c, b.best)
+            c.score > a.best.score - TIED and same(c, b.best)
             for c in a.candidates) if a.best is not None else agree[-1])
     result = {'precision': precision, 'same_best': float(np.mean(agree)),
               'same_best_or_tied': float(np.mean(equal_score)), 'n': len(agree),

@@ -27,11 +27,14 @@ from rich.console import Console
 from rich.table import Table
 
 from grasp_stn_ros.detection import Detection
-from grasp_stn_ros.detector import MODALITIES, GraspDetector
+from grasp_stn_ros.detector import GraspDetector
 from grasp_stn_ros.evaluation.failures import tile, write_sheet
 from grasp_stn_ros.evaluation.report import write_json
+from grasp_stn_ros.image_files import read_frame
+from grasp_stn_ros.names import MODALITIES
+from grasp_stn_ros.reasons import GraspError
 from grasp_stn_ros.rectangle import GraspRectangle
-from grasp_stn_ros.rgbd import CameraIntrinsics, RgbdFrame
+from grasp_stn_ros.rgbd import CameraIntrinsics, RgbdFrame, clean_depth
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,7 @@ def gqcnn_pictures(root: Path) -> Iterator[Picture]:
         numbers = json.loads((root / f'data/calib/{camera}/{camera}.intr').read_text())
         intrinsics = CameraIntrinsics(*(numbers[k] for k in ('_fx', '_fy', '_cx', '_cy')))
         for path in sorted((root / 'data/examples' / folder).glob('depth_*.npy')):
-            depth = np.load(path)[..., 0].astype(np.float32)
+            depth = clean_depth(np.load(path)[..., 0])
             size = depth.shape[::-1]
             index = path.stem.split('_')[1]
             colour = cv2.imread(str(path.with_name(f'color_{index}.png')))
@@ -63,26 +66,18 @@ def gqcnn_pictures(root: Path) -> Iterator[Picture]:
             # The PhoXi's colour has twice the resolution of its depth.
             colour = cv2.resize(colour, size, interpolation=cv2.INTER_AREA)
             mask = cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST)
+            frame = RgbdFrame(cv2.cvtColor(colour, cv2.COLOR_BGR2RGB), depth, intrinsics)
             yield Picture(f'{camera}, {folder.split("/")[0].replace("_", " ")}',
-                          f'{folder}/{index}', _frame(colour, depth, intrinsics), mask > 0)
+                          f'{folder}/{index}', frame, mask > 0)
 
 
 def graspnet_pictures(root: Path) -> Iterator[Picture]:
     """GraspNet's example: a table with many objects, seen from the side by an Azure Kinect."""
     folder = root / 'doc/example_data'
-    colour = cv2.imread(str(folder / 'color.png'))
-    depth = cv2.imread(str(folder / 'depth.png'), cv2.IMREAD_UNCHANGED)
-    if colour is None or depth is None:
-        raise click.ClickException(f'{folder} has no color.png or depth.png')
     # The camera matrix in meta.mat of the same folder.
     intrinsics = CameraIntrinsics(631.55, 631.21, 638.44, 366.50)
     yield Picture('azure kinect, clutter', 'graspnet',
-                  _frame(colour, depth.astype(np.float32) / 1000, intrinsics))
-
-
-def _frame(bgr: np.ndarray, depth: np.ndarray, intrinsics: CameraIntrinsics) -> RgbdFrame:
-    depth = np.where(depth > 0, depth, np.float32(np.nan)).astype(np.float32)
-    return RgbdFrame(np.ascontiguousarray(bgr[..., ::-1]), depth, intrinsics)
+                  read_frame(folder / 'color.png', folder / 'depth.png', intrinsics))
 
 
 def measure(rectangle: GraspRectangle, mask: np.ndarray) -> dict[str, float]:
@@ -141,8 +136,11 @@ def _text(value: float | None) -> str:
 def main(gqcnn: Path | None, graspnet: Path | None, model: str, threads: int, sheet: Path | None,
          output: Path | None) -> None:
     """Detect in every picture of the checkouts that are named."""
-    pictures = [*(gqcnn_pictures(gqcnn) if gqcnn else ()),
-                *(graspnet_pictures(graspnet) if graspnet else ())]
+    try:
+        pictures = [*(gqcnn_pictures(gqcnn) if gqcnn else ()),
+                    *(graspnet_pictures(graspnet) if graspnet else ())]
+    except GraspError as error:
+        raise click.ClickException(str(error)) from None
     if not pictures:
         raise click.UsageError('no pictures: name a checkout with --gqcnn or --graspnet')
     table = Table(title='real pictures, whole image')

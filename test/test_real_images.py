@@ -38,7 +38,7 @@ def test_measure_tells_what_is_held_from_what_is_hit(script):
     assert beside == {'held': 0.0, 'under_jaws': 0.0}
 
 
-def test_one_picture_from_files_to_sheet_and_json(script, tmp_path, monkeypatch):
+def test_one_picture_from_files_to_sheet_and_json(script, tmp_path):
     """The whole way, from GQ-CNN's folders to the JSON; a missing picture is named."""
     frame = frames()[0]
     calibration = tmp_path / 'data/calib/primesense'

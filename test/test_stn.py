@@ -299,20 +299,21 @@ def test_detector_refuses_settings_by_name(small, arguments, message):
         GraspDetector(small, **arguments)
 
 
-def _detections(detector, tracer):
+def _detections(detector, tracer, images):
     detector._model.tracer = tracer
-    return [detector.detect(frame) for frame in frames(3)]
+    return [detector.detect(image) for image in images]
 
 
 def test_traced_stages_answer_as_the_untraced_ones():
     """To the last digits, for every K and precision: what is exact in bf16 remains so."""
+    images = frames(3)
     for precision in ('fp32', 'bf16'):
         detector = GraspDetector(precision=precision, threads=1)
         assert isinstance(detector._model.tracer, Tracer)
         for count in (8, 3):
             detector.candidates = count
-            traced = _detections(detector, Tracer(precision == 'bf16'))
-            for a, b in zip(traced, _detections(detector, None), strict=True):
+            traced = _detections(detector, Tracer(precision == 'bf16'), images)
+            for a, b in zip(traced, _detections(detector, None, images), strict=True):
                 assert len(a.candidates) == len(b.candidates) <= count
                 assert list(a.milliseconds) == list(b.milliseconds)
                 np.testing.assert_allclose(a.best.rectangle.as_array(),

@@ -13,6 +13,8 @@ from ..rectangle import GraspRectangle, angle_distance, iou, is_correct
 
 # (IoU, degrees): the paper's metric first, then the strict one.
 PLAIN, STRICT = (0.25, 30.0), (0.50, 15.0)
+# Two grasps whose scores differ by less may change places without anybody losing.
+TIED = 0.02
 # Thresholds of the rectangle metric that are reported side by side.
 # Scores of other models are no probabilities: from here on a best candidate counts as an answer.
 _ANSWER = 0.02
@@ -36,6 +38,11 @@ class Outcome:
 
 def _correct(rectangle, labels, metric: tuple[float, float]) -> bool:
     return is_correct(rectangle, labels, metric[0], math.radians(metric[1]))
+
+
+def same_grasp(a: GraspRectangle, b: GraspRectangle) -> bool:
+    """Tell whether two answers are one grasp, by the strict metric."""
+    return _correct(a, [b], STRICT)
 
 
 def metric_name(min_iou: float, degrees: float) -> str:

@@ -30,7 +30,7 @@ def draw_worst(path: str | Path, data: Dataset, outcomes: Sequence[Outcome]) -> 
         sample = data[outcome.index]
         labels = sample.graspable()
         tiles.append(tile(sample.frame.rgb, labels, outcome.best,
-                           f'{sample.name} {outcome.score:.2f}'))
+                          f'{sample.name} {outcome.score:.2f}'))
     write_sheet(path, tiles)
 
 
@@ -47,14 +47,14 @@ def draw_failed(path: str | Path, detector: GraspDetector, seed: int, rows: list
             best = detector.detect(scene.frame).best
             text = f'{row["family"]}: {row["outcome"]} {row["score"] or 0.0:.2f}'
             tiles.append(tile(scene.frame.rgb, [], best.rectangle if best else None, text,
-                               scene.render().segmentation > 0))
+                              scene.render().segmentation > 0))
         finally:
             scene.close()
     write_sheet(path, tiles)
 
 
 def tile(rgb: np.ndarray, labels: Sequence[GraspRectangle], answer: GraspRectangle | None,
-          text: str, mask: np.ndarray | None = None) -> np.ndarray:
+         text: str, mask: np.ndarray | None = None) -> np.ndarray:
     """
     Cut out what matters, draw, and write ``text`` under it: (TILE, TILE, 3) uint8 RGB.
 

@@ -66,8 +66,8 @@ class Tracer:
                 # Not under autocast, which would take away the precision of Exact modules.
                 return torch.jit.freeze(traced)
         except Exception as error:  # a PyTorch that has no TorchScript any more: slower, not wrong
-            warnings.warn(f'this part of the network is not traced and runs slower: {error}',
-                          RuntimeWarning, stacklevel=3)
+            warnings.warn('a part of the network is not traced and runs slower (the PyTorch of '
+                          f'requirements.txt can trace it): {error}', RuntimeWarning, stacklevel=3)
 
         def eager(*values: Tensor) -> Any:
             with self._autocast():
