@@ -372,7 +372,8 @@ def test_debug_image_only_when_subscribed(rig):  # noqa: F811
     pytest.importorskip('grasp_stn_ros.visualization')
     it = rig()
     it.camera.publish()
-    it.wait_for('stages')
+    # The last thing of a frame before the image: its subscriber must not come in between.
+    it.wait_for('markers')
     images = []
     it.tester.create_subscription(Image, 'grasp_node/debug_image', images.append, 1)
     wait_until(it.node._outputs.debug.get_subscription_count, 'the subscription')
