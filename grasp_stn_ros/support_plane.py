@@ -54,16 +54,15 @@ def fit_support_plane(depth: np.ndarray, intrinsics: CameraIntrinsics,
     """
     x0, y0, width, height = region or (0, 0, depth.shape[1], depth.shape[0])
     step = max(1, int(np.sqrt(max(width * height, 1) / _SAMPLES)))
-    ys = np.arange(y0 + step // 2, y0 + height, step)
-    xs = np.arange(x0 + step // 2, x0 + width, step)
-    z = depth[np.ix_(ys, xs)].ravel()
-    valid = np.isfinite(z)
-    total = int(valid.sum())
+    sampled = depth[y0 + step // 2:y0 + height:step, x0 + step // 2:x0 + width:step]
+    rows, columns = np.nonzero(np.isfinite(sampled))
+    total = len(rows)
     if total < 50:
         return None
-    grid = np.stack(np.meshgrid(xs, ys), axis=-1).reshape(-1, 2)[valid]
-    rays = intrinsics.rays(grid)
-    z = z[valid].astype(np.float64)
+    rays = np.ones((total, 3))
+    rays[:, 0] = ((x0 + step // 2 - intrinsics.cx) + step * columns) / intrinsics.fx
+    rays[:, 1] = ((y0 + step // 2 - intrinsics.cy) + step * rows) / intrinsics.fy
+    z = sampled[rows, columns].astype(np.float64)
     inverse = 1.0 / z
 
     picks = np.random.default_rng(0).integers(total, size=(_HYPOTHESES, 3))

@@ -1,5 +1,6 @@
 """Simulated data in, weights out: reading, augmentation, losses, resuming."""
 
+from dataclasses import replace
 import json
 import math
 
@@ -19,6 +20,7 @@ from grasp_stn_ros.rgbd import CameraIntrinsics, RgbdFrame
 from grasp_stn_ros.simulation.labels import generate_dataset
 from grasp_stn_ros.stn import checkpoint
 from grasp_stn_ros.stn.multi_stage import ModelConfig, MultiStageSTN
+from grasp_stn_ros.training.distillation import Teachers
 from grasp_stn_ros.training.losses import STAGES, LossSettings, stage_losses
 from grasp_stn_ros.training.schedule import Phase, paper_schedule, phase_at
 from grasp_stn_ros.training.trainer import Trainer, TrainingError, TrainingSettings
@@ -118,6 +120,60 @@ def test_modalities_are_dropped_whole():
     assert (no_colour[:3] == 0).all() and (no_colour[3:] != 0).any()
     no_depth = Augmentation(no_colour=0.0, no_depth=1.0)(sample, rng)[0]
     assert (no_depth[3:] == 0).all() and (no_depth[:3] != 0).any()
+
+
+def test_teachers_see_what_is_kept_from_the_network():
+    depth = np.full((480, 640), 0.8, np.float32)
+    depth[200:280, 300:340] = 0.75
+    sample = LabelledFrame('x', RgbdFrame(np.full((480, 640, 3), 30, np.uint8), depth,
+                                          CameraIntrinsics(525, 525, 319.5, 239.5)),
+                           np.array([[320.0, 240, 0, 60, 20]]), np.ones(1), jaw_size=0.02)
+    settings = Augmentation(no_colour=0.0, no_depth=1.0, no_jaw=0.0)
+    alone = settings(sample, np.random.default_rng(3))
+    both = replace(settings, whole=True)(sample, np.random.default_rng(3))
+    assert both[0].shape == (14, 240, 240) and both[3] == alone[3] == 0.0
+    assert np.array_equal(both[0][:7], alone[0]) and np.array_equal(both[0][7:10], alone[0][:3])
+    batch = collate(*map(list, zip(both, both, strict=True)))
+    assert (batch.images[:, 3:] == 0).all() and (batch.whole[:, 3:] != 0).any()
+    # Where nothing is kept from it, both are the same.
+    everything = replace(settings, no_depth=0.0, whole=True)(sample, np.random.default_rng(3))
+    assert np.array_equal(everything[0][:7], everything[0][7:]) and everything[3] > 0
+
+
+def test_a_network_comes_closer_to_its_teachers():
+    torch.manual_seed(0)
+    model, teachers = MultiStageSTN(TINY), Teachers([MultiStageSTN(TINY), MultiStageSTN(TINY)])
+    before = [p.clone() for network in teachers.networks for p in network.parameters()]
+    everything = frozenset(STAGES)
+    optimizer = torch.optim.Adam(model.parameters(), 3e-3)
+    losses = []
+    for _ in range(25):
+        torch.manual_seed(1)
+        losses.append(stage_losses(model, _batch(), everything, everything - {'crop'},
+                                   LossSettings(taught=1.0), teachers))
+        optimizer.zero_grad()
+        sum(losses[-1].values()).backward()
+        optimizer.step()
+    for name in everything:
+        assert losses[-1][name] < losses[0][name], name
+    after = [p for network in teachers.networks for p in network.parameters()]
+    assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+
+
+def test_the_share_of_the_teachers_is_what_the_settings_say():
+    teachers, model = Teachers([MultiStageSTN(TINY)]), MultiStageSTN(TINY)
+    everything = frozenset(STAGES)
+
+    def losses(taught, teachers):
+        torch.manual_seed(1)
+        return stage_losses(model.eval(), _batch(), everything, everything,
+                            LossSettings(taught=taught), teachers)
+
+    labels, none = losses(0.5, None), losses(0.0, teachers)
+    half, only = losses(0.5, teachers), losses(1.0, teachers)
+    for name in everything:
+        assert float(none[name]) == pytest.approx(float(labels[name]), rel=1e-5)
+        assert float(half[name]) == pytest.approx(float(labels[name] + only[name]) / 2, rel=1e-4)
 
 
 def _batch(count=2, size=96):

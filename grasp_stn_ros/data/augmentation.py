@@ -8,7 +8,7 @@ import math
 import cv2
 import numpy as np
 
-from ..preprocessing import INPUT_SIZE, View, preprocess
+from ..preprocessing import CHANNELS, INPUT_SIZE, View, preprocess
 from ..reasons import GraspError
 from ..rectangle import transform_rectangles
 from .sample import LabelledFrame
@@ -17,7 +17,8 @@ from .sample import LabelledFrame
 _BORDER = 6.0
 
 # Channels (7, size, size) float32, rectangles (N, 5) in view pixels, success (N,), and the height
-# of the jaw plates in view pixels, 0 where it is not known.
+# of the jaw plates in view pixels, 0 where it is not known. With ``Augmentation.whole`` there are
+# 14 channels: those of the network, then the same with the modality that is kept from it.
 TrainingView = tuple[np.ndarray, np.ndarray, np.ndarray, float]
 
 
@@ -35,6 +36,7 @@ class Augmentation:
     holes: float = 0.3           # share of views with extra holes in the depth
     anywhere: float = 0.0        # share of views of any part of the image, labelled or not
     no_jaw: float = 0.2          # share of views whose jaw size is kept from the network
+    whole: bool = False          # also every view with all its modalities, for teachers
 
     def __call__(self, sample: LabelledFrame, rng: np.random.Generator) \
             -> TrainingView:
@@ -48,17 +50,23 @@ class Augmentation:
         if frame.depth is not None and use_depth and rng.random() < self.holes:
             frame = replace(frame, depth=_with_holes(frame.depth, rng))
         try:
-            prepared = preprocess(frame, view, use_rgb, use_depth)
+            prepared = preprocess(frame, view, use_rgb or self.whole, use_depth or self.whole)
         except GraspError:
             # The view happens to show nothing but holes.
             use_rgb = True
             prepared = preprocess(frame, view, use_rgb, use_depth)
-        if use_rgb:
-            _jitter_colours(prepared.channels[:3], rng)
+        channels = prepared.channels
+        if use_rgb or self.whole:
+            _jitter_colours(channels[:3], rng)
+        if self.whole:
+            channels = np.concatenate([channels, channels])
+            channels[:3] *= use_rgb
+            channels[3:CHANNELS] *= use_depth
         rectangles, kept = to_view(sample.rectangles, view)
-        jaw = 0.0 if rng.random() < self.no_jaw else \
-            prepared.jaw(sample.jaw_size, sample.jaw_pixels)
-        return prepared.channels, rectangles[kept], sample.success[kept], jaw
+        # Without depth a size in metres has no size in pixels.
+        size = sample.jaw_size if use_depth else None
+        jaw = 0.0 if rng.random() < self.no_jaw else prepared.jaw(size, sample.jaw_pixels)
+        return channels, rectangles[kept], sample.success[kept], jaw
 
     def _view(self, sample: LabelledFrame, rng: np.random.Generator) -> View:
         width, height = sample.frame.size

@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..preprocessing import CHANNELS
+
 from ..rectangle import GraspRectangle
 from ..rgbd import RgbdFrame
 
@@ -64,7 +66,8 @@ class Batch:
 
     ``images`` (B, 7, S, S) float32; ``rectangles`` (B, M, 5); ``success`` (B, M) in [0, 1];
     ``present`` (B, M) bool, False for padding; ``jaw`` (B,) height of the gripper's jaw plates in
-    view pixels, 0 = not known.
+    view pixels, 0 = not known; ``whole`` (B, 7, S, S) the images with what is kept from the
+    network, for its teachers, or None.
     """
 
     images: Tensor
@@ -72,6 +75,7 @@ class Batch:
     success: Tensor
     present: Tensor
     jaw: Tensor
+    whole: Tensor | None = None
 
     @property
     def graspable(self) -> Tensor:
@@ -82,12 +86,18 @@ class Batch:
         """Copy to ``device``."""
         return Batch(self.images.to(device, memory_format=torch.channels_last),
                      self.rectangles.to(device), self.success.to(device),
-                     self.present.to(device), self.jaw.to(device))
+                     self.present.to(device), self.jaw.to(device),
+                     None if self.whole is None else
+                     self.whole.to(device, memory_format=torch.channels_last))
 
 
 def collate(images: list[np.ndarray], rectangles: list[np.ndarray],
             success: list[np.ndarray], jaws: list[float] | None = None) -> Batch:
-    """Stack images (7, S, S) and pad their labels to a common number; None = jaws not known."""
+    """
+    Stack images (7, S, S) and pad their labels to a common number; None = jaws not known.
+
+    Of images (14, S, S) the second half is the :attr:`Batch.whole` ones.
+    """
     size = len(images)
     most = max([1, *map(len, rectangles)])
     padded = torch.zeros(size, most, 5)
@@ -102,6 +112,10 @@ def collate(images: list[np.ndarray], rectangles: list[np.ndarray],
         shares[i, :count] = torch.from_numpy(np.asarray(share, np.float32))
         present[i, :count] = True
     stacked = torch.from_numpy(np.stack(images))
+    whole = None
+    if stacked.shape[1] == 2 * CHANNELS:
+        stacked, whole = stacked.split(CHANNELS, dim=1)
+        whole = whole.contiguous(memory_format=torch.channels_last)
     jaw = torch.tensor(jaws or [0.0] * size, dtype=torch.float32)
     return Batch(stacked.contiguous(memory_format=torch.channels_last), padded, shares, present,
-                 jaw)
+                 jaw, whole)

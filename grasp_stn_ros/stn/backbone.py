@@ -1,4 +1,4 @@
-"""Convolutional building blocks: residual blocks and the feature pyramid shared by all stages."""
+"""Convolutional building blocks, and how they are prepared for use."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ class ConvBlock(nn.Module):
     """Convolution, batch norm and, unless ``activate`` is False, ReLU."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int = 3, stride: int = 1,
-                 activate: bool = True):
+                 activate: bool = True, groups: int = 1):
         """Pad so that outputs lie in the middle of the ``stride`` inputs that they stand for."""
         super().__init__()
         padding = kernel // 2 if kernel % 2 else (kernel - stride) // 2
-        self.conv = nn.Conv2d(inputs, outputs, kernel, stride, padding, bias=False)
+        self.conv = nn.Conv2d(inputs, outputs, kernel, stride, padding, groups=groups, bias=False)
         self.norm: nn.Module = nn.BatchNorm2d(outputs)
         self.activate = activate
 
@@ -43,50 +43,6 @@ class ResidualBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C, H, W)."""
         return F.relu(x + self.second(self.first(x)))
-
-
-class Trunk(nn.Module):
-    """
-    Residual network with a top-down pathway; its features have stride 4.
-
-    The paper gives each localization network a ResNet of its own. Sharing one costs a third of
-    the time at the same accuracy, since all stages look at the same edges.
-
-    One convolution goes straight to stride 4, with a third of the multiplications of the two that
-    led there before. What is finer than that the patches of stages 3 and 4 take from the image.
-    """
-
-    STRIDE = 4
-
-    def __init__(self, inputs: int = 7, outputs: int = 32, width: float = 1.0,
-                 blocks: tuple[int, int, int] = (0, 1, 2)):
-        """``width`` scales the channels, ``blocks`` are residual blocks at stride 4, 8 and 16."""
-        super().__init__()
-        c4, c8, c16 = (max(8, round(c * width / 8) * 8) for c in (48, 80, 128))
-        self.stage4 = nn.Sequential(ConvBlock(inputs, c4, 6, 4),
-                                    *[ResidualBlock(c4) for _ in range(blocks[0])])
-        self.stage8 = nn.Sequential(ConvBlock(c4, c8, 3, 2),
-                                    *[ResidualBlock(c8) for _ in range(blocks[1])])
-        self.stage16 = nn.Sequential(ConvBlock(c8, c16, 3, 2),
-                                     *[ResidualBlock(c16) for _ in range(blocks[2])])
-        self.lateral4 = nn.Conv2d(c4, outputs, 1)
-        self.lateral8 = nn.Conv2d(c8, outputs, 1)
-        self.lateral16 = nn.Conv2d(c16, outputs, 1)
-        self.merge8 = ConvBlock(outputs, outputs)
-        self.merge4 = ConvBlock(outputs, outputs)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, inputs, S, S) -> (B, outputs, S / 4, S / 4)."""
-        x4 = self.stage4(x)
-        x8 = self.stage8(x4)
-        x16 = self.stage16(x8)
-        y8 = self.lateral8(x8) + _upsample(self.lateral16(x16), x8)
-        y8 = self.merge8(y8)
-        return self.merge4(self.lateral4(x4) + _upsample(y8, x4))
-
-
-def _upsample(x: Tensor, like: Tensor) -> Tensor:
-    return F.interpolate(x, size=like.shape[-2:], mode='nearest')
 
 
 def fold_batch_norm(module: Network) -> Network:

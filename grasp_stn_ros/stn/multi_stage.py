@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from . import transformer
-from .backbone import ConvBlock, Trunk
+from .backbone import ConvBlock
 from .network import GraspNetwork, NetworkConfig, StageOutputs
 from .stages import GraspClassifier, STNCrop, STNRotation, STNScaleCrop
+from .trunk import Trunk
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class ModelConfig(NetworkConfig):
     gripper_input: bool = False       # the height of the jaw plates is told where it is known
     location_weight: float = 0.0      # exponent of the location's probability in the score
     refinements: int = 0              # how often the fit starts again from its own rectangle
+    photographs: bool = False         # features of photographs where an image has no depth
 
 
 class MultiStageSTN(GraspNetwork):
@@ -46,7 +48,8 @@ class MultiStageSTN(GraspNetwork):
         """Build an untrained network."""
         super().__init__()
         self.config = config = config or ModelConfig()
-        self.trunk = Trunk(config.channels, config.features, config.width, config.blocks)
+        self.trunk = Trunk(config.channels, config.features, config.width, config.blocks,
+                           config.photographs)
         self.crop = STNCrop(config.features)
         self.rotation = STNRotation(config.features)
         self.fine = ConvBlock(config.channels, config.fine_channels, 3, 2)
@@ -54,6 +57,30 @@ class MultiStageSTN(GraspNetwork):
                                        config.gripper_input)
         self.classifier = GraspClassifier(config.features + config.fine_channels,
                                           config.gripper_input)
+
+    def trunk_features(self, image: Tensor) -> Tensor:
+        """
+        Image (B, 7, S, S) -> what all stages share (B, C, S / 4, S / 4).
+
+        In single precision once, rather than for each of the samplers.
+        """
+        without = self._without_depth(image)
+        if isinstance(without, Tensor):
+            return self.part('trunk', lambda x, which: self.trunk(x, which).float(), image,
+                             without)
+        return self.part(('trunk', without), lambda x: self.trunk(x, without).float(), image)
+
+    def _without_depth(self, image: Tensor) -> bool | Tensor:
+        """Tell of which images (B, 7, S, S) depth is missing: of all or of each (B,)."""
+        if not self.config.photographs:
+            return False
+        # A pixel with depth has a normal, whose last component points to the viewer. A few pixels
+        # settle it for most images; the GPU is not asked, since it would have to be waited for.
+        for step in (16, 1):
+            without = (image[:, -1, ::step, ::step] == 0).flatten(1).all(dim=1)
+            if not image.is_cuda and not without.any():
+                return False
+        return without if image.is_cuda or not without.all() else True
 
     def _patches(self, features: Tensor, image: Tensor, pose: Tensor) -> Tensor:
         """Trunk features and image at ``pose`` (B, N, 2, 3) -> (B * N, C, patch, patch)."""
@@ -123,8 +150,7 @@ class MultiStageSTN(GraspNetwork):
         size, count = image.shape[-1], candidates or self.config.candidates
         if jaw is None:
             jaw = image.new_zeros(len(image))
-        # In single precision once, rather than for each of the samplers.
-        features = self.part('trunk', lambda x: self.trunk(x).float(), image)
+        features = self.trunk_features(image)
         lap('trunk')
         locations, location_logits = self.part(
             ('stn_crop', count), lambda x: self.crop.propose(self.crop(x), count), features)

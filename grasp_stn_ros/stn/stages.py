@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 import torch.nn.functional as F
 
-from .backbone import ConvBlock, Exact, Trunk
+from .backbone import ConvBlock, Exact
+from .trunk import Trunk
 
 # Opening and jaw size in view pixels around which STN_scale,crop predicts: a 20 mm jaw and a
 # typical 40 mm opening seen from 0.85 m. Only the zero point of the logarithms.

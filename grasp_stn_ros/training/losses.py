@@ -9,6 +9,7 @@ through the sampling grids into location and angle.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 import math
 
@@ -19,6 +20,7 @@ import torch.nn.functional as F
 from ..data.sample import Batch
 from ..stn.multi_stage import MultiStageSTN
 from . import targets
+from .distillation import Lesson, Teachers
 
 STAGES = ('crop', 'rotation', 'scale_crop', 'classifier')
 
@@ -32,19 +34,29 @@ class LossSettings:
     own: int = 6                             # own proposals per image
     location_jitter: float = 3.5             # pixels
     angle_jitter: float = math.radians(9)
+    taught: float = 0.5                      # share of what teachers say, where there are any
 
 
 def stage_losses(model: MultiStageSTN, batch: Batch, stages: frozenset[str],
-                 own: frozenset[str], settings: LossSettings) -> dict[str, Tensor]:
+                 own: frozenset[str], settings: LossSettings,
+                 teachers: Teachers | None = None) -> dict[str, Tensor]:
     """
     Losses of ``stages``; those in ``own`` also see the network's own candidates.
 
-    Returns scalars by the name of the stage.
+    With ``teachers`` a share of each loss is how far the answers are from theirs. Returns scalars
+    by the name of the stage.
     """
     image, wanted = batch.images, batch.graspable
-    features = model.trunk(image).float()
+    features = model.trunk_features(image)
     maps = model.crop(features)
-    losses = {'crop': _crop_loss(maps, batch)}
+    lesson = None if teachers is None else teachers.look_at(batch)
+
+    def learned(from_labels: Tensor, taught: Callable[[Lesson], Tensor]) -> Tensor:
+        if lesson is None:
+            return from_labels
+        return torch.lerp(from_labels, taught(lesson), settings.taught)
+
+    losses = {'crop': learned(_crop_loss(maps, batch), lambda x: x.crop_loss(maps))}
 
     proposals = None
     if own:
@@ -59,7 +71,9 @@ def stage_losses(model: MultiStageSTN, batch: Batch, stages: frozenset[str],
         if 'rotation' in own and proposals is not None:
             locations = torch.cat([locations, proposals.detach()], dim=1)
         logits = model.angle_logits(features, locations, image.shape[-1])
-        losses['rotation'] = _rotation_loss(logits, locations, batch)
+        losses['rotation'] = learned(
+            _rotation_loss(logits, locations, batch),
+            lambda x: x.rotation_loss(logits, locations))
 
     own_rectangles = None
     if 'scale_crop' in stages:
@@ -78,14 +92,18 @@ def stage_losses(model: MultiStageSTN, batch: Batch, stages: frozenset[str],
             locations = torch.cat([locations, at], dim=1)
             theta = torch.cat([theta, own_theta], dim=1)
         parameters = model.fit_parameters(features, image, locations, theta, batch.jaw)
-        losses['scale_crop'] = _fit_loss(parameters, locations, theta, batch)
+        losses['scale_crop'] = learned(
+            _fit_loss(parameters, locations, theta, batch),
+            lambda x: x.fit_loss(parameters, locations, theta))
         own_rectangles = model.fitted_rectangles(locations, theta, parameters)[:, count:].detach()
 
     if 'classifier' in stages:
         candidates = _labelled_candidates(batch, settings.classified)
         if own_rectangles is not None and 'classifier' in own:
             candidates = torch.cat([candidates, own_rectangles], dim=1)
-        losses['classifier'] = _classifier_loss(model, features, image, candidates, batch)
+        logits = model.score_logits(features, image, candidates, batch.jaw)
+        losses['classifier'] = learned(_classifier_loss(logits, candidates, batch),
+                                       lambda x: x.classifier_loss(logits, candidates))
     return {name: loss for name, loss in losses.items() if name in stages}
 
 
@@ -141,12 +159,10 @@ def _labelled_candidates(batch: Batch, count: int) -> Tensor:
     return torch.cat(result, dim=1)
 
 
-def _classifier_loss(model: MultiStageSTN, features: Tensor, image: Tensor, candidates: Tensor,
-                     batch: Batch) -> Tensor:
+def _classifier_loss(logits: Tensor, candidates: Tensor, batch: Batch) -> Tensor:
     with torch.no_grad():
         match, lift, weight = targets.grasp_quality(candidates, batch.rectangles, batch.success,
                                                     batch.graspable, batch.present)
-    logits = model.score_logits(features, image, candidates, batch.jaw)
     matching = F.binary_cross_entropy_with_logits(logits[..., 0], match)
     lifting = F.binary_cross_entropy_with_logits(logits[..., 1], lift, reduction='none')
     return 2.0 * matching + (lifting * weight).sum() / weight.sum().clamp_min(1.0)

@@ -30,6 +30,7 @@ from ..stn.encoding import (
 from ..stn.multi_stage import MultiStageSTN
 from ..stn.paper import PaperSTN
 from . import targets
+from .distillation import Teachers
 from .losses import LossSettings, stage_losses
 from .schedule import Phase
 
@@ -40,10 +41,10 @@ _GRASP_WEIGHTS = (4.0, 4.0, 1.0, 1.0, 0.5, 0.5)
 SPARSITY, SPARSITY_WEIGHT = 0.05, 0.1
 
 
-def multi_stage(model: MultiStageSTN, batch: Batch, phase: Phase,
-                settings: LossSettings) -> dict[str, Tensor]:
+def multi_stage(model: MultiStageSTN, batch: Batch, phase: Phase, settings: LossSettings,
+                teachers: Teachers | None = None) -> dict[str, Tensor]:
     """Losses of the network that comes with the package; see :mod:`losses`."""
-    return stage_losses(model, batch, phase.stages, phase.own, settings)
+    return stage_losses(model, batch, phase.stages, phase.own, settings, teachers)
 
 
 def regression(model: Regression, batch: Batch, phase: Phase,

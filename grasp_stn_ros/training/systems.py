@@ -24,8 +24,9 @@ from .losses import LossSettings
 from .schedule import Phase, paper_schedule, separate_schedule
 from .settings import TrainingSettings
 
-# The network is of the objective's own class, which a common type cannot say.
-Objective = Callable[[Any, Batch, Phase, LossSettings], dict[str, Tensor]]
+# (network, batch, phase, settings) -> losses; the network is of the objective's own class, and one
+# of them takes teachers, which a common type cannot say.
+Objective = Callable[..., dict[str, Tensor]]
 
 
 @dataclass(frozen=True)

@@ -36,8 +36,10 @@ from ..data.augmentation import FixedView, TrainingView
 from ..data.sample import Batch, Dataset, collate
 from ..detector import cpu_has_bf16
 from ..stn import checkpoint
+from ..stn.multi_stage import MultiStageSTN
 from ..stn.network import GraspNetwork, NetworkConfig
 from . import distributed
+from .distillation import Teachers
 from .schedule import Phase, phase_at, within_phase
 from .settings import TrainingSettings
 from .systems import SHIPPED, System
@@ -59,11 +61,14 @@ class Trainer:
                  config: NetworkConfig | None = None, phases: tuple[Phase, ...] | None = None,
                  validate: Callable[[GraspNetwork], dict[str, float]] | None = None,
                  device: str = 'cpu', threads: int = 1, system: System = SHIPPED,
-                 notes: dict[str, Any] | None = None, start: GraspNetwork | None = None):
+                 notes: dict[str, Any] | None = None, start: GraspNetwork | None = None,
+                 teachers: Teachers | None = None):
         """
         Prepare the training of ``system``; None of ``config`` and ``phases`` is the system's.
 
         ``start`` is a trained network of the system to go on from; its configuration holds.
+        ``teachers`` are trained networks of the package's own kind, whose answers are learned
+        beside the labels; their views are to be whole ones (:attr:`Augmentation.whole`).
 
         ``validate`` measures a network on data that is neither training nor test; ``notes`` go
         into the sidecar of the weights.
@@ -79,8 +84,11 @@ class Trainer:
         self.phases = phases or system.phases
         self.validate = validate
         self.notes = notes or {}
+        if teachers is not None and system.architecture != MultiStageSTN.ARCHITECTURE:
+            raise TrainingError(f'{system.architecture} cannot be taught by other networks')
         self._goes_on = start is not None
         self.device = torch.device(device)
+        self.teachers = None if teachers is None else teachers.to(self.device)
         torch.set_num_threads(threads)
         torch.set_flush_denormal(True)
         cv2.setNumThreads(1)
@@ -91,8 +99,9 @@ class Trainer:
             self.model.load_state_dict(start.state_dict())
         self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = copy.deepcopy(self.model).eval().requires_grad_(False)
-        decayed = [p for p in self.model.parameters() if p.ndim > 1]
-        free = [p for p in self.model.parameters() if p.ndim <= 1]
+        trained = [p for p in self.model.parameters() if p.requires_grad]
+        decayed = [p for p in trained if p.ndim > 1]
+        free = [p for p in trained if p.ndim <= 1]
         self.optimizer = torch.optim.AdamW(
             [{'params': decayed, 'weight_decay': settings.weight_decay},
              {'params': free, 'weight_decay': 0.0}], lr=settings.learning_rate)
@@ -113,8 +122,12 @@ class Trainer:
     def _fingerprint(self) -> str:
         settings = asdict(self.settings)
         return json.dumps([settings, self.system.architecture, self.model.config.to_dict(),
-                           len(self.data), [asdict_phase(p) for p in self.phases]],
+                           len(self.data), [asdict_phase(p) for p in self.phases],
+                           self._taught_by()],
                           sort_keys=True)
+
+    def _taught_by(self) -> list[str]:
+        return [] if self.teachers is None else self.teachers.digests
 
     def save_state(self) -> None:
         """Write everything needed to go on, atomically."""
@@ -224,8 +237,9 @@ class Trainer:
                           + 7_919 * distributed.rank())
         self.model.train()
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self._bf16):
-            losses = self.system.objective(self.model, batch.to(self.device), phase,
-                                           self.settings.losses)
+            losses = self.system.objective(
+                self.model, batch.to(self.device), phase, self.settings.losses,
+                **({} if self.teachers is None else {'teachers': self.teachers}))
         total = torch.stack(list(losses.values())).sum()
         if not torch.isfinite(total):
             raise TrainingError(f'the loss is not finite in step {self.step}: '
@@ -303,7 +317,8 @@ class Trainer:
             return
         checkpoint.save(path, self.average,
                         {'training': {**asdict(self.settings), 'steps': self.step,
-                                      'phases': [asdict_phase(p) for p in self.phases]},
+                                      'phases': [asdict_phase(p) for p in self.phases],
+                                      'teachers': self._taught_by()},
                          **self.notes})
 
     def run(self, save_every: float = 120.0) -> GraspNetwork:
