@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from ..preprocessing import CHANNELS
-
 from ..rectangle import GraspRectangle
 from ..rgbd import RgbdFrame
 

@@ -107,6 +107,7 @@ def load_pretrained(features: PhotographFeatures, path: str | Path) -> None:
         weights = torch.load(path, map_location='cpu', weights_only=True)
         _fill(features.stem, weights, '_conv_stem', '_bn0')
         for i, block in enumerate(features.blocks):
+            assert isinstance(block, _InvertedResidual)
             at = f'_blocks.{i}.'
             if isinstance(block.expand, ConvBlock):
                 _fill(block.expand, weights, at + '_expand_conv', at + '_bn0')

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import torch
+
 from ..stn.efficientnet import PretrainedError, load_pretrained
 from ..stn.multi_stage import ModelConfig, MultiStageSTN
 from ..stn.network import GraspNetwork, NetworkConfig
@@ -26,8 +28,9 @@ def with_photographs(config: NetworkConfig, start: GraspNetwork | None,
     network = MultiStageSTN(replace(config, photographs=True))
     if start is not None:
         network.load_state_dict(start.state_dict(), strict=False)
-        for lateral in network.trunk.photograph_laterals:
-            lateral.weight.data.mul_(_FIRST_SHARE)
+        with torch.no_grad():
+            for weight in network.trunk.photograph_laterals.parameters():
+                weight.mul_(_FIRST_SHARE)
     assert network.trunk.photographs is not None
     load_pretrained(network.trunk.photographs, path)
     return network

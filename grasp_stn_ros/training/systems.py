@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..architectures import ARCHITECTURES
 from ..data.augmentation import Augmentation, FixedView
-from ..data.sample import Batch, Dataset
+from ..data.sample import Dataset
 from ..preprocessing import INPUT_SIZE
 from ..stn.multi_stage import ModelConfig
 from ..stn.network import GraspNetwork, NetworkConfig

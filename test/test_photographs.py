@@ -1,0 +1,185 @@
+"""Features of photographs, which join where depth is missing, and training with teachers."""
+
+from dataclasses import replace
+
+from click.testing import CliRunner
+import numpy as np
+import pytest
+import torch
+
+from grasp_stn_ros.cli import main
+from grasp_stn_ros.detector import GraspDetector
+from grasp_stn_ros.rgbd import CameraIntrinsics, RgbdFrame
+from grasp_stn_ros.simulation.labels import generate_dataset
+from grasp_stn_ros.stn import checkpoint
+from grasp_stn_ros.stn.efficientnet import PhotographFeatures, PretrainedError, load_pretrained
+from grasp_stn_ros.stn.multi_stage import ModelConfig, MultiStageSTN
+from grasp_stn_ros.training.pretrained import with_photographs
+from grasp_stn_ros.training.systems import TRAINABLE
+
+SMALL = ModelConfig(width=0.25, features=16, fine_channels=8, candidates=4)
+_NAMES = {'conv.weight': '{conv}.weight',
+          **{f'norm.{name}': '{norm}.' + name
+             for name in ('weight', 'bias', 'running_mean', 'running_var')}}
+_PLACES = {'expand': ('_expand_conv', '_bn0'), 'depthwise': ('_depthwise_conv', '_bn1'),
+           'project': ('_project_conv', '_bn2')}
+
+
+@pytest.fixture(scope='module')
+def pretrained(tmp_path_factory):
+    """Write weights with the names and shapes of EfficientNet-Lite0; path and features."""
+    torch.manual_seed(5)
+    features = PhotographFeatures()
+    weights = {'_fc.weight': torch.zeros(1000, 1280)}
+    for name, value in features.state_dict().items():
+        value = torch.rand_like(value) + 0.5 if value.is_floating_point() else value
+        features.state_dict()[name].copy_(value)
+        part, _, end = name.partition('.')
+        if end.endswith('num_batches_tracked'):
+            continue
+        if part == 'stem':
+            place, conv, norm = end, '_conv_stem', '_bn0'
+        else:
+            number, kind, place = end.split('.', 2)
+            conv, norm = (f'_blocks.{number}.{x}' for x in _PLACES[kind])
+        weights[_NAMES[place].format(conv=conv, norm=norm)] = value
+    path = tmp_path_factory.mktemp('pretrained') / 'lite0.pth'
+    torch.save(weights, path)
+    return path, features
+
+
+@pytest.fixture(scope='module')
+def network(pretrained):
+    """Build a small network with features of photographs, next to the one it was made from."""
+    torch.manual_seed(0)
+    start = MultiStageSTN(SMALL).eval()
+    return with_photographs(SMALL, start, pretrained[0]).eval(), start
+
+
+def _image(count=1, size=96):
+    image = torch.randn(count, 7, size, size)
+    image[:, -1] = image[:, -1].abs() + 0.1
+    return image
+
+
+def test_every_weight_comes_from_the_file(pretrained):
+    features = PhotographFeatures()
+    load_pretrained(features, pretrained[0])
+    for name, value in pretrained[1].state_dict().items():
+        if not name.endswith('num_batches_tracked'):
+            assert torch.equal(features.state_dict()[name], value), name
+
+
+def test_another_file_is_refused(tmp_path):
+    torch.save({'_conv_stem.weight': torch.zeros(32, 3, 5, 5)}, tmp_path / 'other.pth')
+    (tmp_path / 'text.pth').write_text('no weights')
+    for name in ('other.pth', 'text.pth', 'missing.pth'):
+        with pytest.raises(PretrainedError, match='EfficientNet-Lite0'):
+            load_pretrained(PhotographFeatures(), tmp_path / name)
+
+
+def test_the_features_have_strides_8_16_and_32_and_stay_as_they_are(pretrained):
+    features = PhotographFeatures().train()
+    load_pretrained(features, pretrained[0])
+    assert not any(module.training for module in features.modules())
+    before = {k: v.clone() for k, v in features.state_dict().items()}
+    found = features(torch.rand(2, 3, 160, 160))
+    assert [tuple(x.shape) for x in found] == [(2, 24, 20, 20), (2, 40, 10, 10), (2, 112, 5, 5)]
+    assert not any(x.requires_grad for x in found)
+    assert all(torch.equal(v, before[k]) for k, v in features.state_dict().items())
+
+
+def test_they_join_only_where_depth_is_missing(network):
+    model, start = network
+    torch.manual_seed(1)
+    image = _image(3)
+    image[1, 3:] = 0
+    # One pixel with depth is an image with depth.
+    image[2, 3:] = 0
+    image[2, -1, 37, 51] = 1
+    with torch.no_grad():
+        features, plain = model.trunk_features(image), start.trunk_features(image)
+        for i in range(3):
+            alone = model.trunk_features(image[i:i + 1])
+            assert torch.allclose(features[i], alone[0], atol=1e-5 * float(features[i].max()))
+    difference = (features - plain).abs().amax(dim=(1, 2, 3))
+    assert difference[0] < 1e-4 and difference[2] < 1e-4 and difference[1] > 1e-2
+
+
+def test_what_is_traced_tells_both_kinds_of_images_apart(network, tmp_path):
+    checkpoint.save(tmp_path / 'model.safetensors', network[0])
+    rgb = np.random.default_rng(0).integers(0, 255, (480, 640, 3), np.uint8)
+    depth = np.full((480, 640), 0.8, np.float32)
+    depth[200:260, 280:360] = 0.75
+    intrinsics = CameraIntrinsics(525, 525, 319.5, 239.5)
+    with_depth, without = RgbdFrame(rgb, depth, intrinsics), RgbdFrame(rgb, None, intrinsics)
+    traced = GraspDetector(tmp_path / 'model.safetensors', threads=1, precision='fp32')
+    eager = GraspDetector(tmp_path / 'model.safetensors', threads=1, precision='fp32')
+    eager._model.tracer = None
+    for frame in (with_depth, without, with_depth, without, with_depth):
+        a, b = (d.detect(frame, minimum_score=0.0, need_pose=False) for d in (traced, eager))
+        assert len(a.candidates) == len(b.candidates) > 0
+        for x, y in zip(a.candidates, b.candidates, strict=True):
+            assert x.score == pytest.approx(y.score, abs=1e-4)
+            assert x.rectangle.x == pytest.approx(y.rectangle.x, abs=0.1)
+
+
+# ---------------------------------------------------------------------------- commands
+@pytest.fixture(scope='module')
+def simulated(tmp_path_factory):
+    """Two labelled scenes."""
+    folder = tmp_path_factory.mktemp('simulated')
+    generate_dataset(folder, 2, seed=78, progress=False)
+    return folder
+
+
+def _train(simulated, out, *arguments):
+    return CliRunner().invoke(main, [
+        'train', '--data', str(simulated), '--images', '4', '--batch', '2', '--set',
+        'augmentation.size=128', '--out', str(out), *map(str, arguments)])
+
+
+def test_a_network_goes_on_with_photographs_and_a_teacher(simulated, pretrained, tmp_path):
+    torch.manual_seed(0)
+    path = tmp_path / 'start.safetensors'
+    checkpoint.save(path, MultiStageSTN(SMALL))
+    run = _train(simulated, tmp_path / 'out', '--finetune', path, '--photographs', pretrained[0],
+                 '--teacher', path, '--set', 'augmentation.no_depth=0.5')
+    assert run.exit_code == 0, run.output
+    model, sidecar = checkpoint.load(tmp_path / 'out' / 'model.safetensors')
+    assert model.config == replace(SMALL, photographs=True)
+    assert sidecar['training']['teachers'] == [checkpoint.read_sidecar(path)['sha256']]
+    assert sidecar['training']['augmentation']['whole'] is True
+    # Not trained, and in the weights: the next training needs no other file.
+    for name, value in pretrained[1].state_dict().items():
+        if not name.endswith('num_batches_tracked'):
+            assert torch.equal(model.trunk.photographs.state_dict()[name], value), name
+    run = _train(simulated, tmp_path / 'on', '--finetune',
+                 tmp_path / 'out' / 'model.safetensors')
+    assert run.exit_code == 0, run.output
+    assert checkpoint.load(tmp_path / 'on' / 'model.safetensors')[0].config.photographs
+
+
+def test_a_training_by_other_teachers_is_another_training(simulated, tmp_path):
+    torch.manual_seed(0)
+    for name in ('a', 'b'):
+        checkpoint.save(tmp_path / f'{name}.safetensors', MultiStageSTN(SMALL))
+    start = '--finetune', tmp_path / 'a.safetensors'
+    assert _train(simulated, tmp_path / 'out', *start, '--teacher',
+                  tmp_path / 'a.safetensors').exit_code == 0
+    run = _train(simulated, tmp_path / 'out', *start, '--teacher', tmp_path / 'b.safetensors')
+    assert run.exit_code == 1 and 'other settings' in run.output
+
+
+def test_what_cannot_teach_or_learn_is_refused(simulated, pretrained, tmp_path):
+    other = TRAINABLE['regression'].network()
+    checkpoint.save(tmp_path / 'other.safetensors', other)
+    run = _train(simulated, tmp_path / 'a', '--teacher', tmp_path / 'other.safetensors')
+    assert run.exit_code == 1 and 'no answers that a MultiStageSTN could learn' in run.output
+    checkpoint.save(tmp_path / 'model.safetensors', MultiStageSTN(SMALL))
+    run = _train(simulated, tmp_path / 'b', '--system', 'regression', '--teacher',
+                 tmp_path / 'model.safetensors')
+    assert run.exit_code == 1 and 'cannot be taught' in run.output
+    run = _train(simulated, tmp_path / 'c', '--system', 'regression', '--photographs',
+                 pretrained[0])
+    assert run.exit_code == 1 and 'features of photographs' in run.output
