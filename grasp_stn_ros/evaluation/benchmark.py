@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from ..detector import GraspDetector, find_weights
-from ..names import SYSTEMS, TABLES, table_weights
+from ..names import MODALITIES, SYSTEMS, TABLES, table_weights
 from ..rgbd import CameraIntrinsics, RgbdFrame
 
 SHIPPED = 'shipped'
@@ -164,6 +164,8 @@ def run(weights: str, device: str, threads: Sequence[int], repetitions: int, sys
     options = {'device': device, 'threads': max(threads), 'precision': precision}
     by_k = {f'K = {k}': GraspDetector(weights, candidates=k, **options) for k in KS}
     result['by_candidates'] = interleaved(by_k, images, max(10, repetitions // 2), progress)
+    by_modality = {name: GraspDetector(weights, modality=name, **options) for name in MODALITIES}
+    result['by_modality'] = interleaved(by_modality, images, max(10, repetitions // 2), progress)
     detector = GraspDetector(weights, **options)
     result['by_image_size'] = {
         f'{size[0]}x{size[1]}': _by_size(detector, [resized(f, size) for f in images],
@@ -197,7 +199,8 @@ def markdown(result: dict[str, Any]) -> str:
         stages = rows[SHIPPED]['stages_ms']
         lines += ['', 'Stages of the shipped model: ' + ', '.join(
             f'{name} {value:.1f}' for name, value in stages.items()) + ' ms.', '']
-    for title, key in (('candidates', 'by_candidates'), ('image', 'by_image_size')):
+    for title, key in (('candidates', 'by_candidates'), ('modality', 'by_modality'),
+                       ('image', 'by_image_size')):
         lines += [f'| {title} | median ms | p95 ms |', '|---|---|---|']
         lines += [f'| {name} | {row["median_ms"]:.1f} | {row["p95_ms"]:.1f} |'
                   for name, row in result[key].items()]
