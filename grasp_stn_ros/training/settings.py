@@ -24,4 +24,3 @@ class TrainingSettings:
     restart: bool = False         # the learning rate falls in every phase anew
     measure_every: int = 0        # images between validations; 0 = after every phase only
     choose: str = ''              # validation figure by which the best weights are kept, or none
-    only: str = ''                # train what has a name that begins so, and leave the rest

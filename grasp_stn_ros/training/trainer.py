@@ -99,13 +99,7 @@ class Trainer:
             self.model.load_state_dict(start.state_dict())
         self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = copy.deepcopy(self.model).eval().requires_grad_(False)
-        for name, parameter in self.model.named_parameters():
-            if not name.startswith(settings.only):
-                parameter.requires_grad_(False)
         trained = [p for p in self.model.parameters() if p.requires_grad]
-        if not trained:
-            raise TrainingError(f'no part of {system.architecture} that can be trained has a name '
-                                f'that begins with {settings.only!r}')
         decayed = [p for p in trained if p.ndim > 1]
         free = [p for p in trained if p.ndim <= 1]
         self.optimizer = torch.optim.AdamW(
@@ -242,9 +236,6 @@ class Trainer:
         torch.manual_seed(self.settings.seed * 1_000_003 + self.step
                           + 7_919 * distributed.rank())
         self.model.train()
-        for name, module in self.model.named_modules():
-            # What is left as it is keeps its statistics, too.
-            module.training &= name.startswith(self.settings.only)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self._bf16):
             losses = self.system.objective(
                 self.model, batch.to(self.device), phase, self.settings.losses,
