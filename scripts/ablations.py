@@ -8,6 +8,13 @@ nothing. Started again, it goes on where it stopped.
 
     python scripts/ablations.py --data data/wide8 --validation data/validation \
         --images 6000 --json results/ablations.json
+
+With --finetune, instead, what can be learned on top of trained weights, judged with depth and
+without:
+
+    python scripts/ablations.py --data data/wide8 --validation data/validation --images 2400 \
+        --finetune WEIGHTS --photographs efficientnet-lite0-57934424.pth \
+        --json results/ablations_fine_tuning.json
 """
 
 from __future__ import annotations
@@ -28,7 +35,10 @@ from grasp_stn_ros.evaluation.accuracy import judge, summarize
 from grasp_stn_ros.evaluation.report import write_json
 from grasp_stn_ros.stn import checkpoint
 from grasp_stn_ros.stn.multi_stage import ModelConfig
-from grasp_stn_ros.training.schedule import Phase
+from grasp_stn_ros.stn.network import NetworkConfig
+from grasp_stn_ros.training.distillation import Teachers
+from grasp_stn_ros.training.pretrained import with_photographs
+from grasp_stn_ros.training.schedule import Phase, fine_tuning
 from grasp_stn_ros.training.settings import TrainingSettings
 from grasp_stn_ros.training.systems import SHIPPED
 from grasp_stn_ros.training.trainer import Trainer
@@ -44,6 +54,8 @@ class Variant:
     ground_truth_only: bool = False
     uses: str = ''                      # the training of another variant, used differently
     candidates: int = 0
+    photographs: bool = False           # features of photographs where depth is missing
+    taught: bool = False                # by the weights that it starts from
 
 
 VARIANTS = {
@@ -58,6 +70,22 @@ VARIANTS = {
                           augmentation={'turn': False, 'mirror': False}),
     'half as wide': Variant('trunk with half the channels', {'width': 0.5}),
 }
+# On top of trained weights; half of the views are without depth.
+_NO_DEPTH = {'no_depth': 0.5}
+FINE_TUNING = {
+    'labels only': Variant('longer, with more views without depth', augmentation=_NO_DEPTH),
+    'photographs': Variant('features of photographs where depth is missing',
+                           augmentation=_NO_DEPTH, photographs=True),
+    'teacher': Variant('answers of the weights it starts from, which see all',
+                       augmentation={**_NO_DEPTH, 'whole': True}, taught=True),
+    'photographs, teacher': Variant('both', augmentation={**_NO_DEPTH, 'whole': True},
+                                    photographs=True, taught=True),
+}
+# Modality -> how the names of its figures end.
+_JUDGED = {'rgbd': '', 'rgb': '_rgb'}
+
+
+_KEYS = ('plain', 'strict', 'any_plain')
 
 
 def _phases(variant: Variant) -> tuple[Phase, ...] | None:
@@ -67,15 +95,26 @@ def _phases(variant: Variant) -> tuple[Phase, ...] | None:
 
 
 def _trained(variant: Variant, seed: int, data: Any, settings: TrainingSettings,
-             out: Path, threads: int) -> Path:
+             out: Path, threads: int, finetune: Path | None, photographs: Path | None) -> Path:
     """Weights of a variant, trained unless they are there."""
     path = out / 'model.safetensors'
     if not path.exists():
         assert isinstance(SHIPPED.config, ModelConfig)
         settings = replace(settings, seed=seed, augmentation=replace(
             settings.augmentation, **variant.augmentation))
-        trainer = Trainer(data, out, settings, replace(SHIPPED.config, **variant.model),
-                          _phases(variant), threads=threads)
+        config: NetworkConfig = replace(SHIPPED.config, **variant.model)
+        start = teachers = None
+        if finetune:
+            start = checkpoint.load(finetune)[0]
+            config = start.config
+            teachers = Teachers.load([finetune]) if variant.taught else None
+            if variant.photographs:
+                assert photographs is not None
+                start = with_photographs(config, start, photographs)
+                config = start.config
+        trainer = Trainer(data, out, settings, config,
+                          fine_tuning() if finetune else _phases(variant), threads=threads,
+                          start=start, teachers=teachers)
         trainer.resume()
         trainer.run()
     return path
@@ -85,8 +124,16 @@ def _judged(path: Path, variant: Variant, validation: Any, threads: int) -> dict
     network, _ = checkpoint.load(path)
     network.config = replace(network.config, **{k: v for k, v in variant.model.items()
                                                 if k == 'refinements'})
-    return summarize(judge(GraspDetector(network, candidates=variant.candidates,
-                                         threads=threads), validation))
+    figures = {}
+    for modality, end in _JUDGED.items():
+        found = summarize(judge(GraspDetector(network, candidates=variant.candidates,
+                                              threads=threads, modality=modality), validation))
+        figures.update({key + end: found[key] for key in _KEYS})
+    return figures
+
+
+def _file_name(variant: str) -> str:
+    return variant.replace(',', '').replace(' ', '_')
 
 
 @click.command()
@@ -95,42 +142,54 @@ def _judged(path: Path, variant: Variant, validation: Any, threads: int) -> dict
 @click.option('--validation', required=True, type=click.Path(exists=True, path_type=Path))
 @click.option('--images', default=6000, show_default=True, help='Seen in each training.')
 @click.option('--seeds', default=3, show_default=True)
-@click.option('--only', multiple=True, type=click.Choice(list(VARIANTS)))
+@click.option('--finetune', type=click.Path(exists=True, path_type=Path),
+              help='What can be learned on top of these weights.')
+@click.option('--photographs', type=click.Path(exists=True, path_type=Path),
+              help='As for `grasp_stn train`; goes with --finetune.')
+@click.option('--only', multiple=True, type=click.Choice([*VARIANTS, *FINE_TUNING]))
 @click.option('--runs', default=Path('runs/ablations'), show_default=True,
               type=click.Path(path_type=Path))
 @click.option('--threads', default=1, show_default=True)
 @click.option('--json', 'output', type=click.Path(path_type=Path))
 def main(data: Path, limit: int, validation: Path, images: int, seeds: int,
-         only: tuple[str, ...], runs: Path, threads: int, output: Path | None) -> None:
+         finetune: Path | None, photographs: Path | None, only: tuple[str, ...], runs: Path,
+         threads: int, output: Path | None) -> None:
     """Train and judge the variants."""
+    if (finetune is None) != (photographs is None):
+        raise click.UsageError('--finetune and --photographs go together')
+    variants = FINE_TUNING if finetune else VARIANTS
     frames = open_dataset(data, limit=limit)
     judged = open_dataset(validation, cache=True)
     settings = replace(SHIPPED.settings, images=images)
+    if finetune:
+        settings = replace(settings, learning_rate=1e-3, warm_up=50)
     rows: dict[str, dict[str, Any]] = {}
-    for name, variant in VARIANTS.items():
+    for name, variant in variants.items():
         if only and name not in only:
             continue
         of = variant.uses or name
         figures = []
         for seed in range(seeds):
-            out = runs / f'{of.replace(" ", "_")}_{seed}'
-            path = _trained(VARIANTS[of], seed, frames, settings, out, threads)
-            kept = out / f'judged_{name.replace(" ", "_")}.json'
+            out = runs / f'{_file_name(of)}_{seed}'
+            path = _trained(variants[of], seed, frames, settings, out, threads, finetune,
+                            photographs)
+            kept = out / f'judged_{_file_name(name)}.json'
             if not kept.exists():
                 kept.write_text(json.dumps(_judged(path, variant, judged, threads)))
             figures.append(json.loads(kept.read_text()))
         rows[name] = {'what': variant.what, 'seeds': seeds}
-        for key in ('plain', 'strict', 'any_plain'):
+        for key in figures[0]:
             values = [f[key] for f in figures]
             rows[name][key] = statistics.mean(values)
             rows[name][f'{key}_deviation'] = statistics.pstdev(values)
         click.echo(f'{name}: plain {rows[name]["plain"]:.3f}, strict {rows[name]["strict"]:.3f}')
     table = Table(title=f'mean and deviation of {seeds} seeds, {images} images seen')
-    for column in ('variant', 'plain %', 'strict %', 'any candidate %'):
+    columns = [key + end for end in _JUDGED.values() for key in _KEYS]
+    for column in ('variant', *columns):
         table.add_column(column)
     for name, row in rows.items():
         table.add_row(name, *[f'{100 * row[k]:.1f} +- {100 * row[f"{k}_deviation"]:.1f}'
-                              for k in ('plain', 'strict', 'any_plain')])
+                              for k in columns])
     Console().print(table)
     if output:
         write_json(output, {'rows': rows, 'images': images, 'training_images': len(frames),
