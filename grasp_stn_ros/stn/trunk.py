@@ -63,7 +63,6 @@ class Trunk(nn.Module):
         y8 = self.merge8(y8 + _upsample(y16, x8))
         return self.merge4(self.lateral4(x4) + _upsample(y8, x4))
 
-
     def _with_photographs(self, rgb: Tensor, y8: Tensor, y16: Tensor,
                           where: bool | Tensor) -> tuple[Tensor, Tensor]:
         """Add the features of photographs to those of strides 8 and 16."""
