@@ -47,8 +47,10 @@ class CameraIntrinsics:
     def rays(self, pixels: np.ndarray) -> np.ndarray:
         """Pixels (..., 2) -> rays (..., 3) with z = 1; times depth z they are the points."""
         pixels = np.asarray(pixels, np.float64)
-        xy = (pixels - np.array([self.cx, self.cy])) / np.array([self.fx, self.fy])
-        return np.concatenate([xy, np.ones_like(xy[..., :1])], axis=-1)
+        rays = np.ones((*pixels.shape[:-1], 3))
+        rays[..., 0] = (pixels[..., 0] - self.cx) / self.fx
+        rays[..., 1] = (pixels[..., 1] - self.cy) / self.fy
+        return rays
 
 
 @dataclass(frozen=True)

@@ -54,14 +54,13 @@ def fit_support_plane(depth: np.ndarray, intrinsics: CameraIntrinsics,
     """
     x0, y0, width, height = region or (0, 0, depth.shape[1], depth.shape[0])
     step = max(1, int(np.sqrt(max(width * height, 1) / _SAMPLES)))
-    sampled = depth[y0 + step // 2:y0 + height:step, x0 + step // 2:x0 + width:step]
+    first = np.array([x0, y0]) + step // 2
+    sampled = depth[first[1]:y0 + height:step, first[0]:x0 + width:step]
     rows, columns = np.nonzero(np.isfinite(sampled))
     total = len(rows)
     if total < 50:
         return None
-    rays = np.ones((total, 3))
-    rays[:, 0] = ((x0 + step // 2 - intrinsics.cx) + step * columns) / intrinsics.fx
-    rays[:, 1] = ((y0 + step // 2 - intrinsics.cy) + step * rows) / intrinsics.fy
+    rays = intrinsics.rays(first + step * np.stack([columns, rows], axis=-1))
     z = sampled[rows, columns].astype(np.float64)
     inverse = 1.0 / z
 

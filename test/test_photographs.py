@@ -89,6 +89,12 @@ def test_the_features_have_strides_8_16_and_32_and_stay_as_they_are(pretrained):
     assert all(torch.equal(v, before[k]) for k, v in features.state_dict().items())
 
 
+def test_layers_that_have_been_trained_are_not_made_smaller(network, pretrained):
+    again = with_photographs(network[0].config, network[0], pretrained[0])
+    for name, value in network[0].state_dict().items():
+        assert torch.equal(again.state_dict()[name], value), name
+
+
 def test_they_join_only_where_depth_is_missing(network):
     model, start = network
     torch.manual_seed(1)

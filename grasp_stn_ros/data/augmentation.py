@@ -55,6 +55,8 @@ class Augmentation:
             # The view happens to show nothing but holes.
             use_rgb = True
             prepared = preprocess(frame, view, use_rgb, use_depth)
+        # Where the view shows nothing but holes, colours are not kept from the network.
+        use_rgb = use_rgb or not prepared.valid.any()
         channels = prepared.channels
         if use_rgb or self.whole:
             _jitter_colours(channels[:3], rng)

@@ -26,11 +26,12 @@ def with_photographs(config: NetworkConfig, start: GraspNetwork | None,
     if not isinstance(config, ModelConfig):
         raise PretrainedError(f'only {MultiStageSTN.ARCHITECTURE} has features of photographs')
     network = MultiStageSTN(replace(config, photographs=True))
-    if start is not None:
+    if isinstance(start, MultiStageSTN):
         network.load_state_dict(start.state_dict(), strict=False)
-        with torch.no_grad():
-            for weight in network.trunk.photograph_laterals.parameters():
-                weight.mul_(_FIRST_SHARE)
+        if start.trunk.photographs is None:
+            with torch.no_grad():
+                for weight in network.trunk.photograph_laterals.parameters():
+                    weight.mul_(_FIRST_SHARE)
     assert network.trunk.photographs is not None
     load_pretrained(network.trunk.photographs, path)
     return network
