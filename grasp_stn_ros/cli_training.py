@@ -119,6 +119,10 @@ def train(system_name: str, data: tuple[Path, ...], share: float | None, own: bo
         if start is not None and system.architecture != start.ARCHITECTURE:
             raise click.UsageError(f'{finetune} holds {start.ARCHITECTURE}, not --system '
                                    f'{system_name} ({system.architecture})')
+        if photographs is None and getattr(config, 'photographs', False) \
+                and not getattr(start and start.config, 'photographs', False):
+            raise click.UsageError('model.photographs=true needs --photographs: the features are '
+                                   'not trained here, and without it they would be random')
         if photographs is not None:
             start = with_photographs(config, start, photographs)
             config = start.config

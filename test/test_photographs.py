@@ -189,3 +189,6 @@ def test_what_cannot_teach_or_learn_is_refused(simulated, pretrained, tmp_path):
     run = _train(simulated, tmp_path / 'c', '--system', 'regression', '--photographs',
                  pretrained[0])
     assert run.exit_code == 1 and 'features of photographs' in run.output
+    for start in ((), ('--finetune', tmp_path / 'model.safetensors')):
+        run = _train(simulated, tmp_path / 'd', *start, '--set', 'model.photographs=true')
+        assert run.exit_code == 2 and 'needs --photographs' in run.output

@@ -20,6 +20,7 @@ from grasp_stn_ros.rgbd import CameraIntrinsics, RgbdFrame
 from grasp_stn_ros.simulation.labels import generate_dataset
 from grasp_stn_ros.stn import checkpoint
 from grasp_stn_ros.stn.multi_stage import ModelConfig, MultiStageSTN
+from grasp_stn_ros.training import terms
 from grasp_stn_ros.training.distillation import Teachers
 from grasp_stn_ros.training.losses import STAGES, LossSettings, stage_losses
 from grasp_stn_ros.training.schedule import Phase, paper_schedule, phase_at
@@ -207,6 +208,37 @@ def test_losses_survive_images_without_any_label():
     everything = frozenset(STAGES)
     losses = stage_losses(model, batch, everything, everything - {'crop'}, LossSettings())
     assert all(torch.isfinite(v) for v in losses.values())
+
+
+def test_a_choice_costs_what_the_softmax_gives_to_wrong_candidates():
+    scores = torch.log(torch.tensor([[0.5, 0.3, 0.2], [0.8, 0.1, 0.1], [0.6, 0.2, 0.2]]))
+    right = torch.tensor([[1.0, 0.5, 0.0], [0.0, 1.0, 1.0], [0.3, 0.0, 0.0]])
+    # The third image has no candidate that is right, and nothing to choose.
+    expected = -(math.log(0.5 + 0.15) + math.log(0.2)) / 2
+    assert float(terms.choice(scores, right)) == pytest.approx(expected, rel=1e-5)
+    assert float(terms.choice(scores, torch.zeros_like(right))) == 0.0
+
+
+def test_the_classifier_learns_to_choose_among_own_proposals():
+    torch.manual_seed(0)
+    model, batch = MultiStageSTN(replace(TINY, location_weight=0.25)).eval(), _batch()
+    with torch.no_grad():
+        own = model(batch.images, candidates=6, jaw=batch.jaw).rectangles
+    # Two of the six proposals are right.
+    batch = collate(list(batch.images.numpy()), list(own[:, :2].double().numpy()),
+                    [np.ones(2)] * 2)
+    everything = frozenset(STAGES)
+
+    def classifier_loss(choice):
+        torch.manual_seed(1)
+        return stage_losses(model, batch, everything, everything,
+                            LossSettings(choice=choice))['classifier']
+
+    none, one, three = (classifier_loss(choice) for choice in (0.0, 1.0, 3.0))
+    assert one > none
+    assert (three - none).item() == pytest.approx(3 * (one - none).item(), rel=1e-4)
+    gradients = torch.autograd.grad(one - none, [next(model.classifier.parameters())])
+    assert gradients[0].abs().sum() > 0
 
 
 def test_schedule_goes_from_ground_truth_to_end_to_end_backwards():

@@ -14,12 +14,12 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-import torch.nn.functional as F
 
 from ..data.sample import Batch
 from ..stn import checkpoint
 from ..stn.multi_stage import MultiStageSTN
 from ..stn.stages import STNScaleCrop
+from . import terms
 
 
 class Teachers:
@@ -81,8 +81,7 @@ class Lesson:
         with torch.no_grad():
             heat = self._mean([torch.sigmoid(network.crop(features)[:, 0])
                                for network, features in self._pairs()])
-        entropy = F.binary_cross_entropy_with_logits(maps[:, 0], heat, reduction='none')
-        return 0.5 * (entropy * (1 + 2 * heat)).sum() / heat.sum().clamp_min(10.0)
+        return terms.location(maps[:, 0], heat)
 
     def rotation_loss(self, logits: Tensor, locations: Tensor) -> Tensor:
         """Logits (B, N, BINS) of STN_rotation at ``locations`` (B, N, 2)."""
@@ -90,7 +89,7 @@ class Lesson:
         with torch.no_grad():
             bins = self._mean([torch.sigmoid(network.angle_logits(features, locations, size))
                                for network, features in self._pairs()])
-        return 3.0 * F.binary_cross_entropy_with_logits(logits, bins)
+        return terms.angle(logits, bins)
 
     def fit_loss(self, parameters: Tensor, locations: Tensor, theta: Tensor) -> Tensor:
         """
@@ -106,9 +105,7 @@ class Lesson:
             # The target moves with the pose, so that its gradient pulls location and angle too.
             targets.append(STNScaleCrop.encode(locations, theta, rectangles).clamp(-3, 3))
             weights.append(torch.sigmoid(match))
-        weight = self._mean(weights)
-        error = F.smooth_l1_loss(parameters, self._mean(targets), reduction='none', beta=0.3)
-        return 4.0 * (error.mean(-1) * weight).sum() / weight.sum().clamp_min(1.0)
+        return terms.fit(parameters, self._mean(targets), self._mean(weights))
 
     def classifier_loss(self, logits: Tensor, candidates: Tensor) -> Tensor:
         """Logits (B, N, 2) of the classifier for ``candidates`` (B, N, 5)."""
@@ -116,7 +113,5 @@ class Lesson:
             answers = self._mean([torch.sigmoid(
                 network.score_logits(features, self.images, candidates, self.jaw))
                 for network, features in self._pairs()])
-        # Both of match and lift, weighted as with labels.
-        entropy = F.binary_cross_entropy_with_logits(logits, answers, reduction='none')
-        return 2.0 * entropy[..., 0].mean() + \
-            (entropy[..., 1] * answers[..., 0]).sum() / answers[..., 0].sum().clamp_min(1.0)
+        match, lift = answers.unbind(-1)
+        return terms.classifier(logits, match, lift, match)

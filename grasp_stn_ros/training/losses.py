@@ -19,7 +19,8 @@ import torch.nn.functional as F
 
 from ..data.sample import Batch
 from ..stn.multi_stage import MultiStageSTN
-from . import targets
+from ..stn.network import score_logit
+from . import targets, terms
 from .distillation import Lesson, Teachers
 
 STAGES = ('crop', 'rotation', 'scale_crop', 'classifier')
@@ -35,6 +36,7 @@ class LossSettings:
     location_jitter: float = 3.5             # pixels
     angle_jitter: float = math.radians(9)
     taught: float = 0.5                      # share of what teachers say, where there are any
+    choice: float = 0.0                      # weight of the choice among the own proposals
 
 
 def stage_losses(model: MultiStageSTN, batch: Batch, stages: frozenset[str],
@@ -61,7 +63,7 @@ def stage_losses(model: MultiStageSTN, batch: Batch, stages: frozenset[str],
     proposals = None
     if own:
         # The offsets stay differentiable: the fit may pull the locations.
-        proposals, _ = model.crop.propose(maps, settings.own)
+        proposals, location_logits = model.crop.propose(maps, settings.own)
 
     if 'rotation' in stages or 'scale_crop' in own:
         locations = targets.pick(batch.rectangles, wanted, batch.present,
@@ -104,6 +106,11 @@ def stage_losses(model: MultiStageSTN, batch: Batch, stages: frozenset[str],
         logits = model.score_logits(features, image, candidates, batch.jaw)
         losses['classifier'] = learned(_classifier_loss(logits, candidates, batch),
                                        lambda x: x.classifier_loss(logits, candidates))
+        if settings.choice and own_rectangles is not None and 'classifier' in own:
+            located = model.config.location_weight * F.logsigmoid(location_logits.float())
+            scores = score_logit(logits[:, -own_rectangles.shape[1]:], located)
+            losses['classifier'] = losses['classifier'] + \
+                settings.choice * _choice_loss(scores, own_rectangles, batch)
     return {name: loss for name, loss in losses.items() if name in stages}
 
 
@@ -115,25 +122,19 @@ def _clamped(points: Tensor, image: Tensor) -> Tensor:
 def _crop_loss(maps: Tensor, batch: Batch) -> Tensor:
     heat, offset, counts = targets.location_maps(batch.rectangles, batch.success,
                                                  batch.graspable, maps.shape[-1])
-    entropy = F.binary_cross_entropy_with_logits(maps[:, 0], heat, reduction='none')
-    # Normalized by the positives, as in focal losses: they are a thousandth of the cells.
-    found = (entropy * (1 + 2 * heat)).sum() / heat.sum().clamp_min(10.0)
-    distance = (maps[:, 1:] - offset).abs().sum(dim=1) * counts
-    return 0.5 * found + 0.3 * distance.sum() / counts.sum().clamp_min(10.0)
+    return terms.location(maps[:, 0], heat) + terms.offset(maps[:, 1:], offset, counts)
 
 
 def _rotation_loss(logits: Tensor, locations: Tensor, batch: Batch) -> Tensor:
     bins, near = targets.angle_bins(locations, batch.rectangles, batch.success, batch.graspable)
-    entropy = F.binary_cross_entropy_with_logits(logits, bins, reduction='none').mean(-1)
     # Far from any label no angle is right, which is worth less than to tell angles apart.
-    return 3.0 * (entropy * (0.25 + 0.75 * (near > 0.3))).mean()
+    return terms.angle(logits, bins, 0.25 + 0.75 * (near > 0.3))
 
 
 def _fit_loss(parameters: Tensor, locations: Tensor, theta: Tensor, batch: Batch) -> Tensor:
     # The target moves with the pose, so that its gradient pulls location and angle as well.
     target, weight = targets.fit_targets(locations, theta, batch.rectangles, batch.graspable)
-    error = F.smooth_l1_loss(parameters, target, reduction='none', beta=0.3).mean(-1)
-    return 4.0 * (error * weight).sum() / weight.sum().clamp_min(1.0)
+    return terms.fit(parameters, target, weight)
 
 
 def _labelled_candidates(batch: Batch, count: int) -> Tensor:
@@ -163,6 +164,13 @@ def _classifier_loss(logits: Tensor, candidates: Tensor, batch: Batch) -> Tensor
     with torch.no_grad():
         match, lift, weight = targets.grasp_quality(candidates, batch.rectangles, batch.success,
                                                     batch.graspable, batch.present)
-    matching = F.binary_cross_entropy_with_logits(logits[..., 0], match)
-    lifting = F.binary_cross_entropy_with_logits(logits[..., 1], lift, reduction='none')
-    return 2.0 * matching + (lifting * weight).sum() / weight.sum().clamp_min(1.0)
+    return terms.classifier(logits, match, lift, weight)
+
+
+def _choice_loss(scores: Tensor, candidates: Tensor, batch: Batch) -> Tensor:
+    with torch.no_grad():
+        match, lift, weight = targets.grasp_quality(candidates, batch.rectangles, batch.success,
+                                                    batch.graspable, batch.present)
+        # What is not known of lifting does not speak against a candidate.
+        right = match * torch.lerp(torch.ones_like(lift), lift, weight)
+    return terms.choice(scores, right)
