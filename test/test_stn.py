@@ -91,16 +91,19 @@ def test_gradient_of_the_fit_reaches_location_and_angle(small):
     assert locations.grad.abs().sum() > 0 and theta.grad.abs().sum() > 0
 
 
-def test_what_compares_candidates_stays_in_single_precision(small):
+def test_what_is_compared_or_added_stays_in_single_precision(small):
     model = round_to_bf16(copy.deepcopy(small))
     assert model.rotation.network.output.weight.dtype is torch.bfloat16
     torch.manual_seed(2)
     features, patches, extent = torch.randn(1, 16, 12, 12), torch.randn(3, 24, 16, 16), \
         torch.full((3, 2), 20.0)
+    coarse = torch.randn(1, small.trunk.lateral16.in_channels, 3, 3)
     with torch.no_grad():
-        exact = small.crop(features), small.classifier(patches, extent)
+        exact = small.crop(features), small.classifier(patches, extent), \
+            small.trunk.lateral16(coarse)
         with torch.autocast('cpu', torch.bfloat16):
-            rounded = model.crop(features), model.classifier(patches, extent)
+            rounded = model.crop(features), model.classifier(patches, extent), \
+                model.trunk.lateral16(coarse)
     assert all(torch.equal(a, b) for a, b in zip(exact, rounded, strict=True))
 
 

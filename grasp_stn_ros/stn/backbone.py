@@ -58,13 +58,22 @@ class Exact(nn.Module):
     """
     A module that computes in single precision wherever it is used.
 
-    Where candidates are compared, by the location map and by the classifier, the eight bits of
-    bf16 let near equals change places.
+    Where candidates are compared, by the location map and by the classifier, and where features of
+    several resolutions are added, the eight bits of bf16 let near equals change places.
     """
 
     def exactly(self, like: Tensor) -> torch.autocast:
         """Return the context to compute in, on the device of ``like``."""
         return torch.autocast(like.device.type, enabled=False)
+
+
+class ExactConv2d(nn.Conv2d, Exact):
+    """A convolution that computes in single precision, whatever it is given."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, inputs, H, W) -> (B, outputs, ...) float32."""
+        with self.exactly(x):
+            return super().forward(x.float())
 
 
 def round_to_bf16(module: Network) -> Network:
