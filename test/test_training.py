@@ -21,6 +21,7 @@ from grasp_stn_ros.simulation.labels import generate_dataset
 from grasp_stn_ros.stn import checkpoint
 from grasp_stn_ros.stn.multi_stage import ModelConfig, MultiStageSTN
 from grasp_stn_ros.training import terms
+from grasp_stn_ros.training.averaging import average_weights
 from grasp_stn_ros.training.distillation import Teachers
 from grasp_stn_ros.training.losses import STAGES, LossSettings, stage_losses
 from grasp_stn_ros.training.schedule import Phase, paper_schedule, phase_at
@@ -335,3 +336,28 @@ def test_wilson_interval_by_hand():
     low, high = wilson_interval(8, 10)
     assert low == pytest.approx(0.4902, abs=1e-3) and high == pytest.approx(0.9433, abs=1e-3)
     assert wilson_interval(0, 0) == (0.0, 1.0)
+
+
+def test_mean_of_weights(tmp_path):
+    networks = []
+    for seed in range(2):
+        torch.manual_seed(seed)
+        networks.append(MultiStageSTN(replace(TINY, calibration=(0.5, seed))))
+        checkpoint.save(tmp_path / f'{seed}.safetensors', networks[-1])
+    paths = [tmp_path / '0.safetensors', tmp_path / '1.safetensors']
+    mean, notes = average_weights(paths)
+    a, b, c = (network.trunk.lateral8.weight for network in (*networks, mean))
+    assert torch.allclose(c, (a + b) / 2) and not torch.equal(c, a)
+    # A calibration belongs to the scores of one network.
+    assert mean.config.calibration == (1.0, 0.0)
+    assert notes['mean_of'] == [checkpoint.read_sidecar(path)['sha256'] for path in paths]
+
+
+def test_no_mean_of_what_differs(tmp_path):
+    for name, width in (('a', 0.25), ('b', 0.5)):
+        checkpoint.save(tmp_path / f'{name}.safetensors',
+                        MultiStageSTN(replace(TINY, width=width)))
+    with pytest.raises(checkpoint.CheckpointError, match='another network'):
+        average_weights([tmp_path / 'a.safetensors', tmp_path / 'b.safetensors'])
+    with pytest.raises(checkpoint.CheckpointError, match='at least two'):
+        average_weights([tmp_path / 'a.safetensors'])
