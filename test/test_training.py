@@ -343,14 +343,17 @@ def test_mean_of_weights(tmp_path):
     for seed in range(2):
         torch.manual_seed(seed)
         networks.append(MultiStageSTN(replace(TINY, calibration=(0.5, seed))))
-        checkpoint.save(tmp_path / f'{seed}.safetensors', networks[-1])
+        checkpoint.save(tmp_path / f'{seed}.safetensors', networks[-1],
+                        {'training': {'images': seed}})
     paths = [tmp_path / '0.safetensors', tmp_path / '1.safetensors']
     mean, notes = average_weights(paths)
     a, b, c = (network.trunk.lateral8.weight for network in (*networks, mean))
     assert torch.allclose(c, (a + b) / 2) and not torch.equal(c, a)
     # A calibration belongs to the scores of one network.
     assert mean.config.calibration == (1.0, 0.0)
-    assert notes['mean_of'] == [checkpoint.read_sidecar(path)['sha256'] for path in paths]
+    assert notes['training']['images'] == 1
+    assert notes['training']['mean_of'] == [checkpoint.read_sidecar(path)['sha256']
+                                            for path in paths]
 
 
 def test_no_mean_of_what_differs(tmp_path):

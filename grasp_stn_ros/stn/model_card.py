@@ -50,10 +50,13 @@ def model_card(name: str, sidecar: dict[str, Any], picture: str = '') -> str:
         'rectangle and score.', '',
         f'- Weights: `{name}.safetensors`, SHA-256 `{sidecar["sha256"]}`',
         f'- Licence: {sidecar["licence"]}', f'- Trained on: {sidecar["data"]}']
-    if training:
+    if 'images' in training:
         lines.append(f'- Training: {training["images"]} images seen, batch {training["batch"]}, '
                      f'seed {training["seed"]}; phases: '
                      + '; '.join(p['name'] for p in training.get('phases', [])))
+    if 'mean_of' in training:
+        lines.append(f'- Mean of the weights of {len(training["mean_of"])} networks, the last of '
+                     'which was trained as said, from what the ones before had learned')
     lines += ['', '## Figures', '',
               '| Figure | Value | n | Data | Seed |', '|---|---|---|---|---|']
     for metrics in sidecar['metrics'].values():

@@ -15,7 +15,7 @@ from ..stn.network import GraspNetwork
 
 def average_weights(paths: Sequence[str | Path]) -> tuple[GraspNetwork, dict[str, Any]]:
     """
-    Mean of the weights in ``paths``, and notes for its sidecar that say of what.
+    Mean of the weights in ``paths``, and notes for its sidecar: the last one's training, of what.
 
     Of use for networks of which one goes on where another has stopped: those that were trained
     apart have nothing in between. The mean has no calibration. Raises
@@ -41,4 +41,4 @@ def average_weights(paths: Sequence[str | Path]) -> tuple[GraspNetwork, dict[str
         # Counters of batches, which nobody reads, stay those of the first.
         name: torch.stack([state[name] for state in states]).mean(dim=0)
         if value.is_floating_point() else value for name, value in states[0].items()})
-    return mean, {'mean_of': digests}
+    return mean, {'training': {**sidecar.get('training', {}), 'mean_of': digests}}
