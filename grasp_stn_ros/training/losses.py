@@ -104,13 +104,17 @@ def stage_losses(model: MultiStageSTN, batch: Batch, stages: frozenset[str],
         if own_rectangles is not None and 'classifier' in own:
             candidates = torch.cat([candidates, own_rectangles], dim=1)
         logits = model.score_logits(features, image, candidates, batch.jaw)
-        losses['classifier'] = learned(_classifier_loss(logits, candidates, batch),
+        with torch.no_grad():
+            quality = targets.grasp_quality(candidates, batch.rectangles, batch.success,
+                                            batch.graspable, batch.present)
+        losses['classifier'] = learned(terms.classifier(logits, *quality),
                                        lambda x: x.classifier_loss(logits, candidates))
         if settings.choice and own_rectangles is not None and 'classifier' in own:
+            proposed = slice(-own_rectangles.shape[1], None)
             located = model.config.location_weight * F.logsigmoid(location_logits.float())
-            scores = score_logit(logits[:, -own_rectangles.shape[1]:], located)
-            losses['classifier'] = losses['classifier'] + \
-                settings.choice * _choice_loss(scores, own_rectangles, batch)
+            losses['classifier'] = losses['classifier'] + settings.choice * terms.choice(
+                score_logit(logits[:, proposed], located),
+                _right(*(value[:, proposed] for value in quality)))
     return {name: loss for name, loss in losses.items() if name in stages}
 
 
@@ -160,17 +164,6 @@ def _labelled_candidates(batch: Batch, count: int) -> Tensor:
     return torch.cat(result, dim=1)
 
 
-def _classifier_loss(logits: Tensor, candidates: Tensor, batch: Batch) -> Tensor:
-    with torch.no_grad():
-        match, lift, weight = targets.grasp_quality(candidates, batch.rectangles, batch.success,
-                                                    batch.graspable, batch.present)
-    return terms.classifier(logits, match, lift, weight)
-
-
-def _choice_loss(scores: Tensor, candidates: Tensor, batch: Batch) -> Tensor:
-    with torch.no_grad():
-        match, lift, weight = targets.grasp_quality(candidates, batch.rectangles, batch.success,
-                                                    batch.graspable, batch.present)
-        # What is not known of lifting does not speak against a candidate.
-        right = match * torch.lerp(torch.ones_like(lift), lift, weight)
-    return terms.choice(scores, right)
+def _right(match: Tensor, lift: Tensor, weight: Tensor) -> Tensor:
+    """What is not known of lifting does not speak against a candidate: all (B, N), in [0, 1]."""
+    return match * torch.lerp(torch.ones_like(lift), lift, weight)
