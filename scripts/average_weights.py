@@ -21,8 +21,9 @@ from grasp_stn_ros.training.averaging import average_weights
 @click.option('--out', required=True, type=click.Path(path_type=Path))
 def main(weights: tuple[Path, ...], out: Path) -> None:
     """Write the mean of WEIGHTS, at least two files of one architecture, to OUT."""
-    if out.exists():
-        raise click.ClickException(f'{out} exists; choose another --out, or remove it')
+    for path in (out, out.with_suffix('.json')):
+        if path.exists():
+            raise click.ClickException(f'{path} exists; choose another --out, or remove it')
     try:
         network, notes = average_weights(weights)
     except checkpoint.CheckpointError as error:
