@@ -49,9 +49,12 @@ _GROUPS = ('training', 'augmentation', 'losses', 'model')
               help='Data to watch the training on; never the test data.')
 @click.option('--fold', type=click.IntRange(0, 4),
               help='Instead of --validation: train on this one of five folds of --data (of the '
-                   'Cornell images, where both kinds are given), validate on a tenth of it that '
-                   'is held back, and leave its test part alone; out/split.json says which image '
+                   'Cornell images, where both kinds are given), validate on what --hold-back '
+                   'keeps of it, and leave its test part alone; out/split.json says which image '
                    'is where.')
+@click.option('--hold-back', type=click.FloatRange(0, 1, max_open=True), default=0.1,
+              show_default=True, help='Share of the training images of a --fold that is held back '
+                                      'for validation; 0 = no validation.')
 @click.option('--object-wise', is_flag=True, help='Folds without common objects.')
 @click.option('--split-seed', type=click.IntRange(0), default=0, show_default=True)
 @click.option('--out', type=click.Path(path_type=Path), required=True,
@@ -78,7 +81,7 @@ _GROUPS = ('training', 'augmentation', 'losses', 'model')
               help='Use the first images of the (simulated) data only.')
 def train(system_name: str, data: tuple[Path, ...], share: float | None, own: bool,
           finetune: Path | None, photographs: Path | None, teachers: tuple[Path, ...],
-          validation: Path | None, fold: int | None,
+          validation: Path | None, fold: int | None, hold_back: float,
           object_wise: bool, split_seed: int, out: Path, images: int | None, batch: int | None,
           learning_rate: float | None, seed: int, measure_every: int | None, choose: str | None,
           changes: tuple[str, ...], threads: int, device: str, limit: int | None) -> None:
@@ -103,7 +106,7 @@ def train(system_name: str, data: tuple[Path, ...], share: float | None, own: bo
         raise click.UsageError('give --fold or --validation, not both')
     distributed.start()
     try:
-        split = None if fold is None else (fold, object_wise, split_seed)
+        split = None if fold is None else (fold, object_wise, split_seed, hold_back)
         frames, judged = _open(data, share, own, limit, split, out)
         if validation:
             judged = open_dataset(validation, cache=True)
@@ -147,8 +150,8 @@ def train(system_name: str, data: tuple[Path, ...], share: float | None, own: bo
 
 
 def _open(data: tuple[Path, ...], share: float | None, own: bool, limit: int | None,
-          split: tuple[int, bool, int] | None, out: Path) -> tuple[Dataset, Dataset | None]:
-    """Open training and, with a ``split`` (fold, object-wise, seed), validation data."""
+          split: tuple[int, bool, int, float] | None, out: Path) -> tuple[Dataset, Dataset | None]:
+    """Open training and, with a ``split`` (the arguments of _fold), validation data."""
     from .data.mixture import Mixture
     from .data.open import is_simulated, open_dataset
     simulated = [folder for folder in data if is_simulated(folder)]
@@ -174,8 +177,8 @@ def _open(data: tuple[Path, ...], share: float | None, own: bool, limit: int | N
 _KEPT_FRAMES = 4000
 
 
-def _fold(data, fold: int, object_wise: bool, seed: int, out: Path):
-    """Training and validation part of a fold; writes which image is where into ``out``."""
+def _fold(data, fold: int, object_wise: bool, seed: int, hold_back: float, out: Path):
+    """Training and validation part, or None, of a fold; writes what is where into ``out``."""
     from .atomic import write_atomically
     from .data.splits import Subset, k_folds
     from .training import distributed
@@ -185,14 +188,16 @@ def _fold(data, fold: int, object_wise: bool, seed: int, out: Path):
         if objects is None:
             raise click.ClickException('--object-wise needs a data set that knows its objects')
     try:
-        split = k_folds(data.names, 5, seed=seed, objects=objects)[fold]
+        split = k_folds(data.names, 5, seed=seed, objects=objects,
+                        validation=hold_back)[fold]
     except ValueError as error:
         raise click.ClickException(str(error)) from None
     if distributed.rank() == 0:
         out.mkdir(parents=True, exist_ok=True)
         write_atomically(out / 'split.json', (json.dumps(split.to_json(), indent=1)
                                               + '\n').encode())
-    return Subset(data, split.train), Subset(data, split.validation)
+    return Subset(data, split.train), \
+        Subset(data, split.validation) if split.validation else None
 
 
 def _changed(settings: TrainingSettings, config: NetworkConfig, changes: tuple[str, ...]) \

@@ -283,9 +283,10 @@ def _colour_channels(rgb: np.ndarray, view: View, out: np.ndarray) -> None:
                                                  dtype=np.uint8))
     else:
         warped = _warped(rgb, view, factor)
-    plane = _workspace.array('colour', view.size, view.size, dtype=np.uint8)
-    for i, channel in enumerate(out):
-        cv2.LUT(cv2.extractChannel(warped, i, dst=plane), _COLOUR_TABLE, dst=channel)
+    planes = _workspace.array('planes', 3, view.size, view.size, dtype=np.uint8)
+    cv2.split(warped, list(planes))
+    for plane, channel in zip(planes, out, strict=True):
+        cv2.LUT(plane, _COLOUR_TABLE, dst=channel)
 
 
 def _warped(rgb: np.ndarray, view: View, factor: int) -> np.ndarray:
@@ -364,7 +365,7 @@ def _depth_channels(depth: np.ndarray, valid: np.ndarray, camera: CameraIntrinsi
     cv2.GaussianBlur(height, (0, 0), NORMAL_SIGMA, dst=z)
     # Grazing rays have no finite depth on the plane; far away is good enough for them.
     z -= np.float32(plane.offset)
-    z /= np.clip(slope, -np.inf, np.float32(-0.05), out=slope)
+    z /= np.minimum(slope, np.float32(-0.05), out=slope)
     # Cross product of the derivatives of the point ray * z; the third axis is turned round, so
     # that z points towards the viewer.
     cv2.Sobel(z, cv2.CV_32F, 1, 0, dst=normal[0], scale=0.125 * camera.fx)
@@ -372,10 +373,8 @@ def _depth_channels(depth: np.ndarray, valid: np.ndarray, camera: CameraIntrinsi
     np.multiply(normal[0], x, out=normal[2])
     normal[2] += np.multiply(normal[1], y, out=factor)
     normal[2] += z
-    np.multiply(normal[0], normal[0], out=factor)
-    for axis in normal[1:]:
-        factor += np.multiply(axis, axis, out=z)
-    np.sqrt(factor, out=factor)
+    cv2.magnitude(normal[0], normal[1], magnitude=factor)
+    cv2.magnitude(factor, normal[2], magnitude=factor)
     factor += np.float32(1e-9)
     np.divide(valid.view(np.uint8), factor, out=factor, dtype=np.float32)
     normal *= factor
@@ -384,7 +383,7 @@ def _depth_channels(depth: np.ndarray, valid: np.ndarray, camera: CameraIntrinsi
     flat, turned = normal.reshape(3, -1), out[1:].reshape(3, -1)
     for first in range(0, size * size, _UNTHREADED):
         part = slice(first, first + _UNTHREADED)
-        turned[:, part] = turn @ flat[:, part]
+        np.matmul(turn, flat[:, part], out=turned[:, part])
 
 
 def rotation_to_z(unit: np.ndarray) -> np.ndarray:

@@ -514,17 +514,20 @@ def test_two_processes_hold_the_same_weights_and_one_writes(tmp_path):
     assert checkpoint.load(tmp_path / 'model.safetensors')[1]['training']['steps'] == 6
 
 
-def test_train_on_a_fold_and_judge_its_test_part(tmp_path):
+@pytest.mark.parametrize('held_back', [True, False])
+def test_train_on_a_fold_and_judge_its_test_part(tmp_path, held_back):
     generate_dataset(tmp_path / 'data', 6, seed=31338, progress=False)
     out = tmp_path / 'run'
     arguments = ['--data', str(tmp_path / 'data')]
     trained = CliRunner().invoke(main, [
         'train', *arguments, '--system', 'regression', '--fold', '1', '--out', str(out),
-        '--images', '4', '--batch', '2', '--choose', 'plain'])
+        '--images', '4', '--batch', '2',
+        *(['--choose', 'plain'] if held_back else ['--hold-back', '0'])])
     assert trained.exit_code == 0, trained.output
     split = json.loads((out / 'split.json').read_text())
     parts = [set(split[part]) for part in ('train', 'validation', 'test')]
-    assert all(parts) and len(set.union(*parts)) == sum(map(len, parts)) == 6
+    assert [bool(part) for part in parts] == [True, held_back, True]
+    assert len(set.union(*parts)) == sum(map(len, parts)) == 6
     assert (out / 'curves.png').stat().st_size > 1000
     judged = CliRunner().invoke(main, [
         'evaluate', 'accuracy', *arguments, '--model', str(out / 'model.safetensors'),
