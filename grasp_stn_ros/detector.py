@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 import copy
 import dataclasses
+import functools
 import math
 from pathlib import Path
 import sys
@@ -127,7 +128,7 @@ class GraspDetector:
         self.turns = turns
         self._on_gpu: TensorPreprocessor | None = None
         self._cuda_graph = cuda_graph
-        self._graph: CudaGraph | None = None
+        self._graphs: dict[bool, CudaGraph] = {}   # for images with and without depth
         # Of all frames: fresh memory for each would cost a millisecond of page faults.
         self._channels = np.zeros((CHANNELS, INPUT_SIZE, INPUT_SIZE), np.float32)
         self._place()
@@ -151,7 +152,7 @@ class GraspDetector:
         """Move the network off a GPU and free its memory there, until :meth:`resume`."""
         if self.device.type == 'cuda':
             self._model.to('cpu')
-            self._graph = None
+            self._graphs.clear()
             torch.cuda.empty_cache()
 
     def resume(self) -> None:
@@ -187,7 +188,7 @@ class GraspDetector:
                 return Detection((), None, error.reason, str(error), {}, view.region)
             clock.lap('preprocessing')
             outputs = self._infer(image, prepared.jaw(self.gripper.jaw_size, jaw_pixels),
-                                  clock.lap)
+                                  prepared.pixels_per_metre is not None, clock.lap)
             seen.append(self._decode(outputs, prepared, region))
             first = first or prepared
         assert first is not None
@@ -216,7 +217,8 @@ class GraspDetector:
                          'slower; free memory there and configure the node again')
         warnings.warn(self.fallback, RuntimeWarning, stacklevel=2)
         self.device = torch.device('cpu')
-        self._on_gpu = self._graph = None
+        self._on_gpu = None
+        self._graphs.clear()
         self.precision = 'bf16' if cpu_has_bf16() else 'fp32'
         self._model.to('cpu')
         self._prepare_for_cpu()
@@ -228,8 +230,9 @@ class GraspDetector:
             return
         if self.precision == 'bf16':
             round_to_bf16(self._model)
-        if self._model.TRACEABLE:
-            self._model.tracer = Tracer(self.precision == 'bf16')
+        for network in {self._model.for_images(with_depth) for with_depth in (True, False)}:
+            if network.TRACEABLE:
+                network.tracer = Tracer(self.precision == 'bf16')
 
     def _prepare(self, frame: RgbdFrame, view: View) -> tuple[torch.Tensor, NetworkInput]:
         """Return the network's input (1, 7, S, S) on the device, and what comes with it."""
@@ -242,16 +245,16 @@ class GraspDetector:
         prepared = preprocess(frame, view, use_rgb, use_depth, self._channels)
         return torch.from_numpy(prepared.channels)[None], prepared
 
-    def _infer(self, image: torch.Tensor, jaw: float,
+    def _infer(self, image: torch.Tensor, jaw: float, with_depth: bool,
                lap: Callable[[str], None]) -> dict[str, np.ndarray]:
         """One forward pass, once more on the CPU where the GPU is full."""
         try:
-            return self._run(image, jaw, lap)
+            return self._run(image, jaw, with_depth, lap)
         except torch.OutOfMemoryError as error:
             self._fall_back(error)
-            return self._run(image.to(self.device), jaw, lap)
+            return self._run(image.to(self.device), jaw, with_depth, lap)
 
-    def _run(self, image: torch.Tensor, jaw: float,
+    def _run(self, image: torch.Tensor, jaw: float, with_depth: bool,
              lap: Callable[[str], None]) -> dict[str, np.ndarray]:
         """
         One forward pass of (1, 7, S, S) float32 and jaw size -> arrays without the batch axis.
@@ -263,23 +266,26 @@ class GraspDetector:
         # Filled on the device: a number that is copied there would be waited for.
         jaws = torch.full((1,), jaw, device=self.device)
         with torch.inference_mode():
-            if self._cuda_graph and self._graph is None and self.device.type == 'cuda':
-                self._graph = CudaGraph(self._forward, image, jaws)
-            packed = (self._graph(image, jaws) if self._graph is not None
-                      else self._forward(image, jaws, lap))
+            forward = functools.partial(self._forward, self._model.for_images(with_depth))
+            if self._cuda_graph and self.device.type == 'cuda':
+                if with_depth not in self._graphs:
+                    self._graphs[with_depth] = CudaGraph(forward, image, jaws)
+                packed = self._graphs[with_depth](image, jaws)
+            else:
+                packed = forward(image, jaws, lap)
             # The one copy from the GPU, and the one synchronization.
             result = packed.cpu().numpy().astype(np.float64)
         return {'locations': result[:, :2], 'location_logits': result[:, 2],
                 'theta': result[:, 3], 'rectangles': result[:, 4:9], 'scores': result[:, 9]}
 
-    def _forward(self, image: torch.Tensor, jaw: torch.Tensor,
+    def _forward(self, network: GraspNetwork, image: torch.Tensor, jaw: torch.Tensor,
                  lap: Callable[[str], None] = lambda name: None) -> torch.Tensor:
-        """All that the network decides, as one tensor (K, 10)."""
+        """All that ``network`` decides, as one tensor (K, 10)."""
         # Cached casts of the weights would be freed under a recorded graph. Traced stages have
         # casts of their own.
         with torch.autocast(self.device.type, torch.bfloat16, cache_enabled=not self._cuda_graph,
-                            enabled=self.precision == 'bf16' and self._model.tracer is None):
-            outputs: StageOutputs = self._model(image, self.candidates, lap, jaw)
+                            enabled=self.precision == 'bf16' and network.tracer is None):
+            outputs: StageOutputs = network(image, self.candidates, lap, jaw)
         return torch.cat([outputs.locations, outputs.location_logits[..., None],
                           outputs.theta[..., None], outputs.rectangles,
                           outputs.scores[..., None]], dim=-1)[0].float()

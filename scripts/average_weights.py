@@ -13,7 +13,7 @@ from pathlib import Path
 import click
 
 from grasp_stn_ros.stn import checkpoint
-from grasp_stn_ros.training.averaging import average_weights
+from grasp_stn_ros.training.joining import average_weights
 
 
 @click.command()

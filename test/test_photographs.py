@@ -1,4 +1,4 @@
-"""Features of photographs, which join where depth is missing, and training with teachers."""
+"""Networks for images without depth: features of photographs, teachers, and two in one."""
 
 from dataclasses import replace
 
@@ -8,13 +8,18 @@ import pytest
 import torch
 
 from grasp_stn_ros.cli import main
+from grasp_stn_ros.data.sample import Batch
 from grasp_stn_ros.detector import GraspDetector
 from grasp_stn_ros.rgbd import CameraIntrinsics, RgbdFrame
 from grasp_stn_ros.simulation.labels import generate_dataset
 from grasp_stn_ros.stn import checkpoint
 from grasp_stn_ros.stn.efficientnet import PhotographFeatures, PretrainedError, load_pretrained
 from grasp_stn_ros.stn.multi_stage import ModelConfig, MultiStageSTN
+from grasp_stn_ros.training.joining import join_networks
+from grasp_stn_ros.training.losses import LossSettings
+from grasp_stn_ros.training.objectives import multi_stage
 from grasp_stn_ros.training.pretrained import with_photographs
+from grasp_stn_ros.training.schedule import Phase
 from grasp_stn_ros.training.systems import TRAINABLE
 
 SMALL = ModelConfig(width=0.25, features=16, fine_channels=8, candidates=4)
@@ -192,3 +197,92 @@ def test_what_cannot_teach_or_learn_is_refused(simulated, pretrained, tmp_path):
     for start in ((), ('--finetune', tmp_path / 'model.safetensors')):
         run = _train(simulated, tmp_path / 'd', *start, '--set', 'model.photographs=true')
         assert run.exit_code == 2 and 'needs --photographs' in run.output
+
+
+# ---------------------------------------------------------------------------- two networks in one
+@pytest.fixture(scope='module')
+def joined(network, tmp_path_factory):
+    """Join a network for images with depth and one, with photographs, for those without."""
+    folder = tmp_path_factory.mktemp('joined')
+    torch.manual_seed(3)
+    checkpoint.save(folder / 'depth.safetensors', MultiStageSTN(SMALL),
+                    {'data': 'rooms', 'training': {'images': 7}})
+    checkpoint.save(folder / 'colours.safetensors', network[0], {'training': {'images': 9}})
+    model, notes = join_networks(folder / 'depth.safetensors', folder / 'colours.safetensors')
+    checkpoint.save(folder / 'joined.safetensors', model, notes)
+    return folder
+
+
+def test_each_network_answers_for_its_own_images(joined):
+    rgb = np.random.default_rng(1).integers(0, 255, (480, 640, 3), np.uint8)
+    depth = np.full((480, 640), 0.8, np.float32)
+    depth[200:260, 280:360] = 0.75
+    intrinsics = CameraIntrinsics(525, 525, 319.5, 239.5)
+    whole, colours = RgbdFrame(rgb, depth, intrinsics), RgbdFrame(rgb, None, intrinsics)
+    blind = RgbdFrame(rgb, np.full_like(depth, np.nan), intrinsics)
+    detectors = {name: GraspDetector(joined / f'{name}.safetensors', threads=1, precision='fp32')
+                 for name in ('joined', 'depth', 'colours')}
+    both = detectors.pop('joined')
+    for frame, name in ((whole, 'depth'), (colours, 'colours'), (blind, 'colours'),
+                        (whole, 'depth')):
+        a, b = (d.detect(frame, minimum_score=0.0, need_pose=False)
+                for d in (both, detectors[name]))
+        assert len(a.candidates) == len(b.candidates) > 0
+        for x, y in zip(a.candidates, b.candidates, strict=True):
+            assert x.score == pytest.approx(y.score, abs=1e-4)
+            assert x.rectangle.x == pytest.approx(y.rectangle.x, abs=0.1)
+
+
+def test_what_is_joined_says_how_both_were_trained(joined):
+    model, sidecar = checkpoint.load(joined / 'joined.safetensors')
+    assert model.config == replace(SMALL, photographs=True, without_depth=True)
+    assert sidecar['training'] == {'images': 7, 'without_depth': {'images': 9}}
+    assert sidecar['data'] == 'rooms'
+    # Features of photographs are only where they are used.
+    assert model.trunk.photographs is None
+    assert model.without_depth.trunk.photographs is not None
+
+
+@pytest.mark.parametrize(('no_depth', 'trained'), [(0.0, (True, False)), (1.0, (False, True)),
+                                                   (0.5, (True, True))])
+def test_a_joined_network_goes_on_with_each_image_where_it_belongs(simulated, joined, tmp_path,
+                                                                   no_depth, trained):
+    before = checkpoint.load(joined / 'joined.safetensors')[0]
+    run = _train(simulated, tmp_path / 'out', '--finetune', joined / 'joined.safetensors', '--set',
+                 f'augmentation.no_depth={no_depth}', '--set', 'augmentation.no_colour=0',
+                 '--set', 'training.weight_decay=0', '--images', '8', '--batch', '4')
+    assert run.exit_code == 0, run.output
+    after = checkpoint.load(tmp_path / 'out' / 'model.safetensors')[0]
+    for changed, old, new in ((trained[0], before.trunk.stage4, after.trunk.stage4),
+                              (trained[1], before.without_depth.trunk.stage4,
+                               after.without_depth.trunk.stage4)):
+        assert changed != torch.equal(old[0].conv.weight, new[0].conv.weight)
+
+
+def test_the_losses_of_both_are_weighed_by_their_images(joined):
+    model = checkpoint.load(joined / 'joined.safetensors')[0].eval()
+    image = _image(4)
+    image[1:, 3:] = 0
+    rectangles = torch.tensor([48.0, 40.0, 0.3, 20.0, 10.0]).expand(4, 2, 5).clone()
+    batch = Batch(image, rectangles, torch.ones(4, 2), torch.ones(4, 2, dtype=torch.bool),
+                  torch.zeros(4))
+    assert batch.with_depth.tolist() == [True, False, False, False]
+    phase = Phase('crop', 1.0, frozenset({'crop'}))
+    found = multi_stage(model, batch, phase, LossSettings())['crop']
+    alone = [multi_stage(model, batch.part(which), phase, LossSettings())['crop']
+             for which in (batch.with_depth, ~batch.with_depth)]
+    assert torch.allclose(found, 0.25 * alone[0] + 0.75 * alone[1])
+
+
+def test_what_cannot_be_joined_or_go_on_joined_is_refused(simulated, joined, pretrained,
+                                                          tmp_path):
+    pair = joined / 'joined.safetensors'
+    with pytest.raises(checkpoint.CheckpointError, match='a single MultiStageSTN'):
+        join_networks(pair, joined / 'colours.safetensors')
+    checkpoint.save(tmp_path / 'wide.safetensors', MultiStageSTN(replace(SMALL, width=0.5)))
+    with pytest.raises(checkpoint.CheckpointError, match='another network than'):
+        join_networks(joined / 'depth.safetensors', tmp_path / 'wide.safetensors')
+    run = _train(simulated, tmp_path / 'a', '--teacher', pair)
+    assert run.exit_code == 1 and 'a teacher is one network' in run.output
+    run = _train(simulated, tmp_path / 'b', '--finetune', pair, '--photographs', pretrained[0])
+    assert run.exit_code == 1 and 'photographs already' in run.output

@@ -491,7 +491,14 @@ out = Path(sys.argv[2])
 trainer = _trainer('regression', out, 24)
 torch.manual_seed(distributed.rank())
 trainer.run()
-torch.save(trainer.model.state_dict(), out / f'rank{distributed.rank()}.pt')
+rank = distributed.rank()
+torch.save(trainer.model.state_dict(), out / f'rank{rank}.pt')
+parts = torch.nn.ParameterList([torch.nn.Parameter(torch.zeros(2)) for _ in range(3)])
+parts[0].grad = torch.full((2,), 1.0 + rank)
+if rank:
+    parts[1].grad = torch.ones(2)
+distributed.average_gradients(parts)
+torch.save([p.grad for p in parts], out / f'gradients{rank}.pt')
 distributed.stop()
 """
 
@@ -510,6 +517,11 @@ def test_two_processes_hold_the_same_weights_and_one_writes(tmp_path):
     first, second = (torch.load(tmp_path / f'rank{r}.pt', weights_only=True) for r in (0, 1))
     for key, value in first.items():
         assert torch.equal(value, second[key]), key
+    # A part that only one process needed, or none.
+    for rank in (0, 1):
+        found = torch.load(tmp_path / f'gradients{rank}.pt', weights_only=True)
+        assert found[0].tolist() == [1.5, 1.5] and found[1].tolist() == [0.5, 0.5]
+        assert found[2] is None
     # Six steps of four images over both processes.
     assert checkpoint.load(tmp_path / 'model.safetensors')[1]['training']['steps'] == 6
 

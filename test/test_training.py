@@ -21,8 +21,8 @@ from grasp_stn_ros.simulation.labels import generate_dataset
 from grasp_stn_ros.stn import checkpoint
 from grasp_stn_ros.stn.multi_stage import ModelConfig, MultiStageSTN
 from grasp_stn_ros.training import terms
-from grasp_stn_ros.training.averaging import average_weights
 from grasp_stn_ros.training.distillation import Teachers
+from grasp_stn_ros.training.joining import average_weights
 from grasp_stn_ros.training.losses import STAGES, LossSettings, stage_losses
 from grasp_stn_ros.training.schedule import Phase, paper_schedule, phase_at
 from grasp_stn_ros.training.trainer import Trainer, TrainingError, TrainingSettings

@@ -81,6 +81,18 @@ class Batch:
         """(B, M) bool: labels that lift the object more often than not."""
         return self.present & (self.success >= 0.5)
 
+    @property
+    def with_depth(self) -> Tensor:
+        """(B,) bool: images with depth anywhere; a normal there points to the viewer."""
+        return (self.images[:, -1] != 0).flatten(1).any(dim=1)
+
+    def part(self, which: Tensor) -> Batch:
+        """Return the images ``which`` (B,) bool."""
+        return Batch(self.images[which].contiguous(memory_format=torch.channels_last),
+                     self.rectangles[which], self.success[which], self.present[which],
+                     self.jaw[which], None if self.whole is None else
+                     self.whole[which].contiguous(memory_format=torch.channels_last))
+
     def to(self, device: torch.device) -> Batch:
         """Copy to ``device``."""
         return Batch(self.images.to(device, memory_format=torch.channels_last),

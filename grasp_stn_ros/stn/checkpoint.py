@@ -26,6 +26,8 @@ from ..confined_paths import PathRefusedError, read_regular
 from .network import GraspNetwork
 
 FORMAT = 'grasp_stn_ros/1'
+# What of a sidecar :func:`save` writes itself; the rest are notes.
+OWN = ('format', 'architecture', 'config', 'preprocessing', 'sha256')
 # Of files that are read, bytes. The weights that come with the package have up to 20 MB.
 _LARGEST_SIDECAR, _LARGEST_WEIGHTS = 16_000_000, 2_000_000_000
 # In a configuration: numbers, those in a list of numbers of blocks, and lengths of lists. Without

@@ -57,6 +57,10 @@ def model_card(name: str, sidecar: dict[str, Any], picture: str = '') -> str:
     if 'mean_of' in training:
         lines.append(f'- Mean of the weights of {len(training["mean_of"])} networks, the last of '
                      'which was trained as said, from what the ones before had learned')
+    if 'without_depth' in training:
+        other = training['without_depth']
+        lines.append('- Images without depth: a network of their own in the same file, trained on '
+                     f'{other.get("images", "?")} images more, seed {other.get("seed", "?")}')
     lines += ['', '## Figures', '',
               '| Figure | Value | n | Data | Seed |', '|---|---|---|---|---|']
     for metrics in sidecar['metrics'].values():

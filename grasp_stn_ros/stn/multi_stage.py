@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -30,6 +30,7 @@ class ModelConfig(NetworkConfig):
     location_weight: float = 0.0      # exponent of the location's probability in the score
     refinements: int = 0              # how often the fit starts again from its own rectangle
     photographs: bool = False         # features of photographs where an image has no depth
+    without_depth: bool = False       # a second network for images that have no depth
 
 
 class MultiStageSTN(GraspNetwork):
@@ -37,6 +38,11 @@ class MultiStageSTN(GraspNetwork):
     Classification-based grasp detection with spatial transformers (Park & Chun 2018).
 
     The blocks see trunk features, stages 3 and 4 also a fine patch of the image itself.
+
+    With ``without_depth`` in its configuration there are two networks in one: this one for images
+    with depth, and within it one of the same kind for images without, which alone has features of
+    photographs then. :meth:`for_images` returns the one to ask; what is asked of this one directly
+    it answers itself.
     """
 
     ARCHITECTURE = 'MultiStageSTN'
@@ -49,7 +55,7 @@ class MultiStageSTN(GraspNetwork):
         super().__init__()
         self.config = config = config or ModelConfig()
         self.trunk = Trunk(config.channels, config.features, config.width, config.blocks,
-                           config.photographs)
+                           config.photographs and not config.without_depth)
         self.crop = STNCrop(config.features)
         self.rotation = STNRotation(config.features)
         self.fine = ConvBlock(config.channels, config.fine_channels, 3, 2)
@@ -57,6 +63,12 @@ class MultiStageSTN(GraspNetwork):
                                        config.gripper_input)
         self.classifier = GraspClassifier(config.features + config.fine_channels,
                                           config.gripper_input)
+        self.without_depth = (MultiStageSTN(replace(config, without_depth=False))
+                              if config.without_depth else None)
+
+    def for_images(self, with_depth: bool) -> MultiStageSTN:
+        """Return the network for images with or without depth: this one, or the one within."""
+        return self if with_depth or self.without_depth is None else self.without_depth
 
     def trunk_features(self, image: Tensor) -> Tensor:
         """
@@ -64,15 +76,15 @@ class MultiStageSTN(GraspNetwork):
 
         In single precision once, rather than for each of the samplers.
         """
-        without = self._without_depth(image)
+        without = self._missing_depth(image)
         if isinstance(without, Tensor):
             return self.part('trunk', lambda x, which: self.trunk(x, which).float(), image,
                              without)
         return self.part(('trunk', without), lambda x: self.trunk(x, without).float(), image)
 
-    def _without_depth(self, image: Tensor) -> bool | Tensor:
+    def _missing_depth(self, image: Tensor) -> bool | Tensor:
         """Tell of which images (B, 7, S, S) depth is missing: of all or of each (B,)."""
-        if not self.config.photographs:
+        if self.trunk.photographs is None:
             return False
         # A pixel with depth has a normal, whose last component points to the viewer. A few pixels
         # settle it for most images; the GPU is not asked, since it would have to be waited for.

@@ -134,6 +134,10 @@ class GraspNetwork(nn.Module):
         """
         raise NotImplementedError
 
+    def for_images(self, with_depth: bool) -> GraspNetwork:
+        """Return the network for images with or without depth: this one, or one within it."""
+        return self
+
     def part(self, key: Hashable, function: Part, *tensors: Tensor) -> Any:
         """Return function(*tensors), traced where there is a tracer; see :class:`Tracer`."""
         return function(*tensors) if self.tracer is None else self.tracer(key, function, *tensors)

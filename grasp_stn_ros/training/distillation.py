@@ -42,6 +42,10 @@ class Teachers:
                 raise checkpoint.CheckpointError(
                     f'{path} holds {sidecar["architecture"]}, which has no answers that a '
                     f'{MultiStageSTN.ARCHITECTURE} could learn')
+            if network.without_depth is not None:
+                raise checkpoint.CheckpointError(
+                    f'{path} holds a network for images with and one for images without depth; '
+                    'a teacher is one network: name the weights from which it was joined')
             networks.append(network)
             digests.append(str(sidecar['sha256']))
         return cls(networks, digests)

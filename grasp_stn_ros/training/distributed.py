@@ -43,14 +43,16 @@ def average_gradients(model: nn.Module) -> None:
     """Replace all gradients by their mean over the processes; in place."""
     if processes() == 1:
         return
-    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    trained = [p for p in model.parameters() if p.requires_grad]
+    # What a part of the batch did not need has a gradient in some of the processes, or in none.
+    there = [float(p.grad is not None) for p in trained]
     # One message instead of hundreds.
-    flat = torch.cat([g.flatten() for g in gradients])
+    flat = torch.cat([*[(torch.zeros_like(p) if p.grad is None else p.grad).flatten()
+                        for p in trained], trained[0].new_tensor(there)])
     dist.all_reduce(flat)
-    flat /= processes()
-    for gradient, mean in zip(gradients, flat.split([g.numel() for g in gradients]),
-                              strict=True):
-        gradient.copy_(mean.view_as(gradient))
+    *means, counts = flat.split([*[p.numel() for p in trained], len(trained)])
+    for parameter, mean, count in zip(trained, means, counts.tolist(), strict=True):
+        parameter.grad = mean.view_as(parameter) / processes() if count else None
 
 
 def share_buffers(model: nn.Module) -> None:

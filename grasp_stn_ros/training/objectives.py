@@ -43,8 +43,24 @@ SPARSITY, SPARSITY_WEIGHT = 0.05, 0.1
 
 def multi_stage(model: MultiStageSTN, batch: Batch, phase: Phase, settings: LossSettings,
                 teachers: Teachers | None = None) -> dict[str, Tensor]:
-    """Losses of the network that comes with the package; see :mod:`losses`."""
-    return stage_losses(model, batch, phase.stages, phase.own, settings, teachers)
+    """
+    Losses of the network that comes with the package; see :mod:`losses`.
+
+    Where it has a second network for images without depth, each learns from its own images.
+    """
+    if model.without_depth is None:
+        return stage_losses(model, batch, phase.stages, phase.own, settings, teachers)
+    total: dict[str, Tensor] = {}
+    seen = batch.with_depth
+    for with_depth, which in ((True, seen), (False, ~seen)):
+        share = float(which.float().mean())
+        if not share:
+            continue
+        losses = stage_losses(model.for_images(with_depth), batch.part(which), phase.stages,
+                              phase.own, settings, teachers)
+        for name, loss in losses.items():
+            total[name] = total.get(name, 0.0) + share * loss
+    return total
 
 
 def regression(model: Regression, batch: Batch, phase: Phase,

@@ -25,6 +25,9 @@ def with_photographs(config: NetworkConfig, start: GraspNetwork | None,
     """
     if not isinstance(config, ModelConfig):
         raise PretrainedError(f'only {MultiStageSTN.ARCHITECTURE} has features of photographs')
+    if config.without_depth:
+        raise PretrainedError('a network with a second one for images without depth has features '
+                              'of photographs already')
     network = MultiStageSTN(replace(config, photographs=True))
     if isinstance(start, MultiStageSTN):
         network.load_state_dict(start.state_dict(), strict=False)

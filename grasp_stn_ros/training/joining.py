@@ -1,0 +1,86 @@
+"""
+Two ways to make one network of several that were trained.
+
+Model soups (Wortsman et al. 2022) are the mean of the weights of one network trained further. Two
+specialists, one for images with and one for images without depth, are joined as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..stn import checkpoint
+from ..stn.multi_stage import MultiStageSTN
+from ..stn.network import GraspNetwork
+
+
+def average_weights(paths: Sequence[str | Path]) -> tuple[GraspNetwork, dict[str, Any]]:
+    """
+    Mean of the weights in ``paths``, and notes for its sidecar: the last one's training, of what.
+
+    Of use for networks of which one goes on where another has stopped: those that were trained
+    apart have nothing in between. The mean has no calibration. Raises
+    :class:`checkpoint.CheckpointError`, also where the networks differ in more than their weights.
+    """
+    if len(paths) < 2:
+        raise checkpoint.CheckpointError('a mean needs at least two files of weights')
+    networks: list[GraspNetwork] = []
+    digests: list[str] = []
+    for path in paths:
+        network, sidecar = checkpoint.load(path)
+        network.config = replace(network.config, calibration=(1.0, 0.0))
+        first = networks[0] if networks else network
+        if (network.ARCHITECTURE, network.config) != (first.ARCHITECTURE, first.config):
+            raise checkpoint.CheckpointError(
+                f'{path} holds another network than {paths[0]}: {network.ARCHITECTURE} '
+                f'{network.config}, not {first.ARCHITECTURE} {first.config}')
+        networks.append(network)
+        digests.append(str(sidecar['sha256']))
+    mean = networks[0]
+    states = [network.state_dict() for network in networks]
+    mean.load_state_dict({
+        # Counters of batches, which nobody reads, stay those of the first.
+        name: torch.stack([state[name] for state in states]).mean(dim=0)
+        if value.is_floating_point() else value for name, value in states[0].items()})
+    return mean, {'training': {**sidecar.get('training', {}), 'mean_of': digests}}
+
+
+def join_networks(with_depth: str | Path, without_depth: str | Path) \
+        -> tuple[MultiStageSTN, dict[str, Any]]:
+    """
+    One network of two: images with depth go to the first, images without to the second.
+
+    Features of photographs stay with the second. Returns it and the notes of the first's sidecar,
+    to whose training that of the second is added. The calibration is that of the first. Raises
+    :class:`checkpoint.CheckpointError`, also where the two are not of one kind.
+    """
+    networks: list[MultiStageSTN] = []
+    notes: list[dict[str, Any]] = []
+    for path in (with_depth, without_depth):
+        network, sidecar = checkpoint.load(path)
+        if not isinstance(network, MultiStageSTN) or network.without_depth is not None:
+            raise checkpoint.CheckpointError(
+                f'{path} does not hold a single {MultiStageSTN.ARCHITECTURE}')
+        networks.append(network)
+        notes.append(sidecar)
+    first, second = networks
+    alike = [replace(n.config, calibration=(1.0, 0.0), photographs=False) for n in networks]
+    if alike[0] != alike[1]:
+        raise checkpoint.CheckpointError(
+            f'{without_depth} holds another network than {with_depth}: {alike[1]}, not {alike[0]}')
+    joined = MultiStageSTN(replace(first.config, photographs=second.config.photographs,
+                                   without_depth=True))
+    assert joined.without_depth is not None
+    kept = joined.state_dict().keys()
+    joined.load_state_dict({
+        **{name: value for name, value in first.state_dict().items() if name in kept},
+        **{f'without_depth.{name}': value for name, value in second.state_dict().items()}})
+    return joined.eval(), {
+        **{name: value for name, value in notes[0].items() if name not in checkpoint.OWN},
+        'training': {**notes[0].get('training', {}),
+                     'without_depth': notes[1].get('training', {})}}

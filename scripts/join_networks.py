@@ -1,0 +1,37 @@
+#!/usr/bin/env python3
+"""
+Join a network for images with depth and one for images without to one file of weights.
+
+    python scripts/join_networks.py runs/depth.safetensors runs/colours.safetensors \
+        --out runs/joined.safetensors
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from grasp_stn_ros.stn import checkpoint
+from grasp_stn_ros.training.joining import join_networks
+
+
+@click.command()
+@click.argument('with_depth', type=click.Path(exists=True, path_type=Path))
+@click.argument('without_depth', type=click.Path(exists=True, path_type=Path))
+@click.option('--out', required=True, type=click.Path(path_type=Path))
+def main(with_depth: Path, without_depth: Path, out: Path) -> None:
+    """Write a network that asks WITH_DEPTH or WITHOUT_DEPTH, as an image has it, to OUT."""
+    for path in (out, out.with_suffix('.json')):
+        if path.exists():
+            raise click.ClickException(f'{path} exists; choose another --out, or remove it')
+    try:
+        network, notes = join_networks(with_depth, without_depth)
+    except checkpoint.CheckpointError as error:
+        raise click.ClickException(str(error)) from None
+    checkpoint.save(out, network, notes)
+    click.echo(f'images with depth: {with_depth}, without: {without_depth}; {out}')
+
+
+if __name__ == '__main__':
+    main()
