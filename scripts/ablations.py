@@ -15,6 +15,9 @@ without:
     python scripts/ablations.py --data data/wide8 --validation data/validation --images 2400 \
         --finetune WEIGHTS --photographs efficientnet-lite0-57934424.pth \
         --json results/ablations_fine_tuning.json
+
+With --finetune and weights that have features of photographs already, what the last steps of the
+recipe are worth.
 """
 
 from __future__ import annotations
@@ -37,6 +40,7 @@ from grasp_stn_ros.stn import checkpoint
 from grasp_stn_ros.stn.multi_stage import ModelConfig
 from grasp_stn_ros.stn.network import NetworkConfig
 from grasp_stn_ros.training.distillation import Teachers
+from grasp_stn_ros.training.joining import average_weights
 from grasp_stn_ros.training.pretrained import with_photographs
 from grasp_stn_ros.training.schedule import Phase, fine_tuning
 from grasp_stn_ros.training.settings import TrainingSettings
@@ -51,11 +55,13 @@ class Variant:
     what: str
     model: dict[str, Any] = field(default_factory=dict)
     augmentation: dict[str, Any] = field(default_factory=dict)
+    losses: dict[str, Any] = field(default_factory=dict)
     ground_truth_only: bool = False
     uses: str = ''                      # the training of another variant, used differently
     candidates: int = 0
     photographs: bool = False           # features of photographs where depth is missing
     taught: bool = False                # by the weights that it starts from
+    averaged: bool = False              # with the weights that it starts from
 
 
 VARIANTS = {
@@ -81,6 +87,17 @@ FINE_TUNING = {
     'photographs, teacher': Variant('both', augmentation={**_NO_DEPTH, 'whole': True},
                                     photographs=True, taught=True),
 }
+# On top of weights with photographs; a third of the views are without depth.
+_LAST = {'no_depth': 0.33}
+LAST_STEPS = {
+    'labels': Variant('longer, with a third of the views without depth', augmentation=_LAST),
+    'choice': Variant('losses.choice = 0.5', augmentation=_LAST, losses={'choice': 0.5}),
+    'choice, mean of weights': Variant('averaged with the weights it starts from', uses='choice',
+                                       averaged=True),
+    'choice, colours only': Variant('nearly all views without depth',
+                                    augmentation={'no_depth': 0.95, 'no_colour': 0.0},
+                                    losses={'choice': 0.5}),
+}
 # Modality -> how the names of its figures end.
 _JUDGED = {'rgbd': '', 'rgb': '_rgb'}
 
@@ -101,7 +118,8 @@ def _trained(variant: Variant, seed: int, data: Any, settings: TrainingSettings,
     if not path.exists():
         assert isinstance(SHIPPED.config, ModelConfig)
         settings = replace(settings, seed=seed, augmentation=replace(
-            settings.augmentation, **variant.augmentation))
+            settings.augmentation, **variant.augmentation),
+            losses=replace(settings.losses, **variant.losses))
         config: NetworkConfig = replace(SHIPPED.config, **variant.model)
         start = teachers = None
         if finetune:
@@ -120,8 +138,13 @@ def _trained(variant: Variant, seed: int, data: Any, settings: TrainingSettings,
     return path
 
 
-def _judged(path: Path, variant: Variant, validation: Any, threads: int) -> dict[str, float]:
-    network, _ = checkpoint.load(path)
+def _judged(path: Path, variant: Variant, validation: Any, threads: int,
+            finetune: Path | None) -> dict[str, float]:
+    if variant.averaged:
+        assert finetune is not None
+        network, _ = average_weights([finetune, path])
+    else:
+        network, _ = checkpoint.load(path)
     network.config = replace(network.config, **{k: v for k, v in variant.model.items()
                                                 if k == 'refinements'})
     figures = {}
@@ -146,7 +169,7 @@ def _file_name(variant: str) -> str:
               help='What can be learned on top of these weights.')
 @click.option('--photographs', type=click.Path(exists=True, path_type=Path),
               help='As for `grasp_stn train`; goes with --finetune.')
-@click.option('--only', multiple=True, type=click.Choice([*VARIANTS, *FINE_TUNING]))
+@click.option('--only', multiple=True, type=click.Choice([*VARIANTS, *FINE_TUNING, *LAST_STEPS]))
 @click.option('--runs', default=Path('runs/ablations'), show_default=True,
               type=click.Path(path_type=Path))
 @click.option('--threads', default=1, show_default=True)
@@ -155,9 +178,12 @@ def main(data: Path, limit: int, validation: Path, images: int, seeds: int,
          finetune: Path | None, photographs: Path | None, only: tuple[str, ...], runs: Path,
          threads: int, output: Path | None) -> None:
     """Train and judge the variants."""
-    if (finetune is None) != (photographs is None):
-        raise click.UsageError('--finetune and --photographs go together')
-    variants = FINE_TUNING if finetune else VARIANTS
+    variants = VARIANTS
+    if finetune:
+        has_photographs = getattr(checkpoint.load(finetune)[0].config, 'photographs', False)
+        variants = LAST_STEPS if has_photographs else FINE_TUNING
+    if (variants is FINE_TUNING) != (photographs is not None):
+        raise click.UsageError('--photographs goes with --finetune and weights without them')
     frames = open_dataset(data, limit=limit)
     judged = open_dataset(validation, cache=True)
     settings = replace(SHIPPED.settings, images=images)
@@ -175,7 +201,7 @@ def main(data: Path, limit: int, validation: Path, images: int, seeds: int,
                             photographs)
             kept = out / f'judged_{_file_name(name)}.json'
             if not kept.exists():
-                kept.write_text(json.dumps(_judged(path, variant, judged, threads)))
+                kept.write_text(json.dumps(_judged(path, variant, judged, threads, finetune)))
             figures.append(json.loads(kept.read_text()))
         rows[name] = {'what': variant.what, 'seeds': seeds}
         for key in figures[0]:
