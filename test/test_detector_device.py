@@ -23,10 +23,10 @@ FRAME = RgbdFrame(np.full((240, 320, 3), 90, np.uint8), np.full((240, 320), 0.8,
 class FullGpu(GraspDetector):
     """A detector whose device, other than the CPU, has no memory; there is no GPU to fill here."""
 
-    def _run(self, image, jaw, lap):
+    def _run(self, image, jaw, with_depth, lap):
         if self.device.type != 'cpu':
             raise torch.OutOfMemoryError('CUDA out of memory. Tried to allocate 2 GiB\nmore')
-        return super()._run(image, jaw, lap)
+        return super()._run(image, jaw, with_depth, lap)
 
 
 @pytest.fixture(scope='module')
