@@ -13,7 +13,7 @@ from pathlib import Path
 import click
 
 from grasp_stn_ros.stn import checkpoint
-from grasp_stn_ros.training.joining import average_weights
+from grasp_stn_ros.training.joining import average_weights, write_new
 
 
 @click.command()
@@ -21,14 +21,10 @@ from grasp_stn_ros.training.joining import average_weights
 @click.option('--out', required=True, type=click.Path(path_type=Path))
 def main(weights: tuple[Path, ...], out: Path) -> None:
     """Write the mean of WEIGHTS, at least two files of one architecture, to OUT."""
-    for path in (out, out.with_suffix('.json')):
-        if path.exists():
-            raise click.ClickException(f'{path} exists; choose another --out, or remove it')
     try:
-        network, notes = average_weights(weights)
+        write_new(out, lambda: average_weights(weights))
     except checkpoint.CheckpointError as error:
         raise click.ClickException(str(error)) from None
-    checkpoint.save(out, network, notes)
     click.echo(f'mean of {len(weights)}: {out}')
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import click
 
 from grasp_stn_ros.stn import checkpoint
-from grasp_stn_ros.training.joining import join_networks
+from grasp_stn_ros.training.joining import join_networks, write_new
 
 
 @click.command()
@@ -22,14 +22,10 @@ from grasp_stn_ros.training.joining import join_networks
 @click.option('--out', required=True, type=click.Path(path_type=Path))
 def main(with_depth: Path, without_depth: Path, out: Path) -> None:
     """Write a network that asks WITH_DEPTH or WITHOUT_DEPTH, as an image has it, to OUT."""
-    for path in (out, out.with_suffix('.json')):
-        if path.exists():
-            raise click.ClickException(f'{path} exists; choose another --out, or remove it')
     try:
-        network, notes = join_networks(with_depth, without_depth)
+        write_new(out, lambda: join_networks(with_depth, without_depth))
     except checkpoint.CheckpointError as error:
         raise click.ClickException(str(error)) from None
-    checkpoint.save(out, network, notes)
     click.echo(f'images with depth: {with_depth}, without: {without_depth}; {out}')
 
 

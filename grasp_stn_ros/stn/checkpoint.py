@@ -27,7 +27,7 @@ from .network import GraspNetwork
 
 FORMAT = 'grasp_stn_ros/1'
 # What of a sidecar :func:`save` writes itself; the rest are notes.
-OWN = ('format', 'architecture', 'config', 'preprocessing', 'sha256')
+_OWN = ('format', 'architecture', 'config', 'preprocessing', 'sha256')
 # Of files that are read, bytes. The weights that come with the package have up to 20 MB.
 _LARGEST_SIDECAR, _LARGEST_WEIGHTS = 16_000_000, 2_000_000_000
 # In a configuration: numbers, those in a list of numbers of blocks, and lengths of lists. Without
@@ -53,6 +53,11 @@ def save(path: str | Path, model: GraspNetwork, notes: dict[str, Any] | None = N
     write_atomically(path.with_suffix('.json'), (json.dumps(sidecar, indent=2) + '\n').encode())
 
 
+def notes(sidecar: dict[str, Any]) -> dict[str, Any]:
+    """Return what a sidecar holds for people, as :func:`save` was given it."""
+    return {name: value for name, value in sidecar.items() if name not in _OWN}
+
+
 def read_sidecar(path: str | Path) -> dict[str, Any]:
     """Read and check the sidecar of ``path`` (.safetensors); raises :class:`CheckpointError`."""
     sidecar_path = Path(path).with_suffix('.json')
@@ -67,7 +72,7 @@ def read_sidecar(path: str | Path) -> dict[str, Any]:
         found = sidecar.get('format') if isinstance(sidecar, dict) else type(sidecar).__name__
         raise CheckpointError(f'{sidecar_path} has format {found!r}, this version reads '
                               f'{FORMAT!r}')
-    for key in ('architecture', 'config', 'preprocessing', 'sha256'):
+    for key in _OWN:
         if key not in sidecar:
             raise CheckpointError(f'{sidecar_path} has no {key!r}')
     if str(sidecar['architecture']) not in ARCHITECTURES:

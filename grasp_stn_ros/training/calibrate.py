@@ -74,8 +74,7 @@ def calibrated_copy(model: str | Path, rows: list[dict[str, Any]], out: str | Pa
     network, sidecar = checkpoint.load(model)
     after = apply_platt(scores, calibration)[~fitted]
     network = _with_calibration(network, calibration)
-    notes = {k: v for k, v in sidecar.items() if k not in checkpoint.OWN}
-    checkpoint.save(out, network, notes)
+    checkpoint.save(out, network, checkpoint.notes(sidecar))
     before, held = scores[~fitted], lifted[~fitted]
     plot_reliability(out.with_name(out.stem + '_reliability.png'), reliability(before, held),
                      reliability(after, held))

@@ -7,7 +7,7 @@ specialists, one for images with and one for images without depth, are joined as
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,20 @@ import torch
 from ..stn import checkpoint
 from ..stn.multi_stage import MultiStageSTN
 from ..stn.network import GraspNetwork
+
+
+def write_new(out: Path, make: Callable[[], tuple[GraspNetwork, dict[str, Any]]]) -> None:
+    """
+    Write the network and notes that ``make`` returns to ``out``, where there are no weights yet.
+
+    Raises :class:`checkpoint.CheckpointError` where there are, before anything is made.
+    """
+    for path in (out, out.with_suffix('.json')):
+        if path.exists():
+            raise checkpoint.CheckpointError(
+                f'{path} exists; choose another --out, or remove it')
+    network, notes = make()
+    checkpoint.save(out, network, notes)
 
 
 def average_weights(paths: Sequence[str | Path]) -> tuple[GraspNetwork, dict[str, Any]]:
@@ -60,14 +74,14 @@ def join_networks(with_depth: str | Path, without_depth: str | Path) \
     :class:`checkpoint.CheckpointError`, also where the two are not of one kind.
     """
     networks: list[MultiStageSTN] = []
-    notes: list[dict[str, Any]] = []
+    sidecars: list[dict[str, Any]] = []
     for path in (with_depth, without_depth):
         network, sidecar = checkpoint.load(path)
         if not isinstance(network, MultiStageSTN) or network.without_depth is not None:
             raise checkpoint.CheckpointError(
                 f'{path} does not hold a single {MultiStageSTN.ARCHITECTURE}')
         networks.append(network)
-        notes.append(sidecar)
+        sidecars.append(sidecar)
     first, second = networks
     alike = [replace(n.config, calibration=(1.0, 0.0), photographs=False) for n in networks]
     if alike[0] != alike[1]:
@@ -81,6 +95,6 @@ def join_networks(with_depth: str | Path, without_depth: str | Path) \
         **{name: value for name, value in first.state_dict().items() if name in kept},
         **{f'without_depth.{name}': value for name, value in second.state_dict().items()}})
     return joined.eval(), {
-        **{name: value for name, value in notes[0].items() if name not in checkpoint.OWN},
-        'training': {**notes[0].get('training', {}),
-                     'without_depth': notes[1].get('training', {})}}
+        **checkpoint.notes(sidecars[0]),
+        'training': {**sidecars[0].get('training', {}),
+                     'without_depth': sidecars[1].get('training', {})}}
