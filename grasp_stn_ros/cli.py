@@ -389,7 +389,8 @@ def _candidate_record(candidate) -> dict[str, Any]:
     return {'location': list(candidate.location), 'location_score': candidate.location_score,
             'theta_at_location': candidate.theta,
             'x': float(rectangle.x), 'y': float(rectangle.y), 'theta': rectangle.theta,
-            'opening': rectangle.opening, 'jaw': rectangle.jaw, 'score': candidate.score}
+            'opening': rectangle.opening, 'jaw': rectangle.jaw, 'score': candidate.score,
+            'finger_depth': candidate.finger_depth}
 
 
 def detection_record(image: str, detection: Detection | None, reason: str,

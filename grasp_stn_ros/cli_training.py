@@ -97,6 +97,7 @@ def train(system_name: str, data: tuple[Path, ...], share: float | None, own: bo
     from .training import distributed
     from .training.curves import plot_curves
     from .training.distillation import Teachers
+    from .training.finger_depths import forget_depths
     from .training.pretrained import PretrainedError, with_photographs
     from .training.schedule import fine_tuning
     from .training.systems import TRAINABLE
@@ -116,7 +117,7 @@ def train(system_name: str, data: tuple[Path, ...], share: float | None, own: bo
                  'choose': '' if choose is None and judged is None else choose}
         settings = system.settings_for(
             frames, seed=seed, **{k: v for k, v in given.items() if v is not None})
-        start = checkpoint.load(finetune)[0] if finetune else None
+        start = forget_depths(checkpoint.load(finetune)[0]) if finetune else None
         config = start.config if start is not None else system.config or system.network.CONFIG()
         settings, config = _changed(settings, config, changes)
         if start is not None and system.architecture != start.ARCHITECTURE:

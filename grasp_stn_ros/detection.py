@@ -69,7 +69,8 @@ class Candidate:
     ``location`` (x, y) and ``location_score`` come from STN_crop, ``theta`` (radians, opening
     direction) from STN_rotation, ``rectangle`` from STN_scale,crop, ``score`` in [0, 1] from the
     grasp classifier. ``grasp`` is None where depth allows no pose; ``reason`` says why, or why the
-    robot must not execute the grasp that there is.
+    robot must not execute the grasp that there is. ``finger_depth`` is how far below the surface
+    the classifier wants the finger tips, metres, at most what the gripper allows; None = that.
     """
 
     location: tuple[float, float]
@@ -79,6 +80,7 @@ class Candidate:
     score: float
     grasp: Grasp | None = None
     reason: Reason = Reason.OK
+    finger_depth: float | None = None
 
     @property
     def executable(self) -> bool:

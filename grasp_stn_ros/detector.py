@@ -128,7 +128,8 @@ class GraspDetector:
         self.turns = turns
         self._on_gpu: TensorPreprocessor | None = None
         self._cuda_graph = cuda_graph
-        self._graphs: dict[bool, CudaGraph] = {}   # for images with and without depth
+        # For images with and without depth, and the finger depth that is a part of them.
+        self._graphs: dict[tuple[bool, float], CudaGraph] = {}
         # Of all frames: fresh memory for each would cost a millisecond of page faults.
         self._channels = np.zeros((CHANNELS, INPUT_SIZE, INPUT_SIZE), np.float32)
         self._place()
@@ -268,27 +269,30 @@ class GraspDetector:
         with torch.inference_mode():
             forward = functools.partial(self._forward, self._model.for_images(with_depth))
             if self._cuda_graph and self.device.type == 'cuda':
-                if with_depth not in self._graphs:
-                    self._graphs[with_depth] = CudaGraph(forward, image, jaws)
-                packed = self._graphs[with_depth](image, jaws)
+                key = with_depth, self.gripper.finger_depth
+                if key not in self._graphs:
+                    self._graphs[key] = CudaGraph(forward, image, jaws)
+                packed = self._graphs[key](image, jaws)
             else:
                 packed = forward(image, jaws, lap)
             # The one copy from the GPU, and the one synchronization.
             result = packed.cpu().numpy().astype(np.float64)
         return {'locations': result[:, :2], 'location_logits': result[:, 2],
-                'theta': result[:, 3], 'rectangles': result[:, 4:9], 'scores': result[:, 9]}
+                'theta': result[:, 3], 'rectangles': result[:, 4:9], 'scores': result[:, 9],
+                'finger_depths': result[:, 10]}
 
     def _forward(self, network: GraspNetwork, image: torch.Tensor, jaw: torch.Tensor,
                  lap: Callable[[str], None] = lambda name: None) -> torch.Tensor:
-        """All that ``network`` decides, as one tensor (K, 10)."""
+        """All that ``network`` decides, as one tensor (K, 11)."""
         # Cached casts of the weights would be freed under a recorded graph. Traced stages have
         # casts of their own.
         with torch.autocast(self.device.type, torch.bfloat16, cache_enabled=not self._cuda_graph,
                             enabled=self.precision == 'bf16' and network.tracer is None):
             outputs: StageOutputs = network(image, self.candidates, lap, jaw)
+        outputs, depths = outputs.with_fingers(self.gripper.finger_depth)
         return torch.cat([outputs.locations, outputs.location_logits[..., None],
                           outputs.theta[..., None], outputs.rectangles,
-                          outputs.scores[..., None]], dim=-1)[0].float()
+                          outputs.scores[..., None], depths[..., None]], dim=-1)[0].float()
 
     def _decode(self, outputs: dict[str, np.ndarray], prepared: NetworkInput,
                 region: tuple[float, float, float, float] | None) -> list[Candidate]:
@@ -308,7 +312,8 @@ class GraspDetector:
             if region is not None and not _inside(fitted, region):
                 continue
             candidates.append(Candidate(tuple(locations[i].tolist()), float(location_scores[i]),
-                                        float(thetas[i]), fitted, float(outputs['scores'][i])))
+                                        float(thetas[i]), fitted, float(outputs['scores'][i]),
+                                        finger_depth=float(outputs['finger_depths'][i])))
         return candidates
 
     def _with_poses(self, candidates: list[Candidate], frame: RgbdFrame,
@@ -329,7 +334,8 @@ class GraspDetector:
             return done
         grasps = rectangles_to_grasps([candidates[i].rectangle for i in feasible], frame,
                                       self.gripper, np.array([*feasible.values()]),
-                                      prepared.support)
+                                      prepared.support,
+                                      [candidates[i].finger_depth for i in feasible])
         for i, grasp in zip(feasible, grasps, strict=True):
             done[i] = dataclasses.replace(candidates[i], reason=grasp.reason) \
                 if isinstance(grasp, GraspError) else \

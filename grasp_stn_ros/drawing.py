@@ -18,8 +18,9 @@ from .rgbd import CameraIntrinsics, RgbdFrame
 # Distance from the pre-grasp pose to the grasp in metres, against the approach direction, where no
 # node says what its parameter approach_offset is.
 PRE_GRASP_DISTANCE = 0.10
-# Of the fingers and the palm behind them; no parameter of the gripper says how long they are.
-FINGER_LENGTH, PALM_DEPTH = 0.045, 0.015
+# Of the fingers and the palm behind them; no parameter of the gripper says how long they are, only
+# how far they may reach, with room left before the palm.
+FINGER_LENGTH, PALM_ROOM, PALM_DEPTH = 0.045, 0.005, 0.015
 # Nothing that a gripper can reach is farther away.
 _FARTHEST = 100.0
 
@@ -106,14 +107,15 @@ def gripper_boxes(grasp: Grasp, gripper: Gripper, back: float = 0.0) -> tuple[Bo
     """
     thickness, height = gripper.finger_thickness, gripper.jaw_size
     jaw_at = (grasp.opening + thickness) / 2
-    finger = (FINGER_LENGTH, thickness, height)
+    length = max(FINGER_LENGTH, gripper.finger_depth + PALM_ROOM)
+    finger = (length, thickness, height)
     palm = (PALM_DEPTH, grasp.opening + 2 * thickness, height)
     left, right, behind = (
         Box(grasp.position + grasp.rotation @ np.array([along - back, across, 0.0]),
             np.array(size))
-        for (along, across), size in (((-FINGER_LENGTH / 2, -jaw_at), finger),
-                                      ((-FINGER_LENGTH / 2, jaw_at), finger),
-                                      ((-FINGER_LENGTH - PALM_DEPTH / 2, 0.0), palm)))
+        for (along, across), size in (((-length / 2, -jaw_at), finger),
+                                      ((-length / 2, jaw_at), finger),
+                                      ((-length - PALM_DEPTH / 2, 0.0), palm)))
     return left, right, behind
 
 

@@ -10,8 +10,9 @@ depth and an approach direction. One definition serves labels, detection and sim
 * The ends of the opening, ``centre -+ opening / 2`` along theta, are the projections of the two
   jaws in that plane. This makes the map between opening and rectangle exactly invertible for every
   camera and approach direction.
-* The finger tips go ``finger_depth`` below the surface level along the approach direction, but
-  stop ``support_clearance`` above what lies lowest under the jaws.
+* The finger tips go ``finger_depth`` below the surface level along the approach direction, or
+  less where the grasp classifier says so, but stop ``support_clearance`` above what lies lowest
+  under the jaws.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ class Gripper:
 
     maximum_opening: float = 0.085
     jaw_size: float = 0.020           # height of the jaw plates (across the opening)
-    finger_depth: float = 0.040       # how far the tips reach below the surface level
+    finger_depth: float = 0.050       # how far the tips may reach below the surface level
     finger_thickness: float = 0.008   # of one jaw, along the opening
     support_clearance: float = 0.003  # kept between the tips and what is under them
 
@@ -184,9 +185,13 @@ def rectangle_to_grasp(rectangle: GraspRectangle, frame: RgbdFrame, gripper: Gri
 
 def rectangles_to_grasps(rectangles: Sequence[GraspRectangle], frame: RgbdFrame,
                          gripper: Gripper, approaches: np.ndarray,
-                         support: SupportPlane | None = None) -> list[Grasp | GraspError]:
+                         support: SupportPlane | None = None,
+                         finger_depths: Sequence[float | None] = ()) -> list[Grasp | GraspError]:
     """
     :func:`rectangle_to_grasp` of many rectangles, with ``approaches`` (N, 3), at once.
+
+    ``finger_depths`` says of each how far below the surface level its tips go, metres; None, and
+    by default, the gripper's.
 
     Where one has no pose its place holds the reason; what concerns all of them is raised. Rows
     that were refused go on being computed, with NaN where depth is missing: the arrays are small,
@@ -199,7 +204,8 @@ def rectangles_to_grasps(rectangles: Sequence[GraspRectangle], frame: RgbdFrame,
     if not rectangles:
         return []
     with np.errstate(invalid='ignore', divide='ignore'):
-        return _Poses(rectangles, frame, frame.intrinsics, gripper, approaches, support).result()
+        return _Poses(rectangles, frame, frame.intrinsics, gripper, approaches, support,
+                      finger_depths).result()
 
 
 class _Poses:
@@ -207,7 +213,10 @@ class _Poses:
 
     def __init__(self, rectangles: Sequence[GraspRectangle], frame: RgbdFrame,
                  intrinsics: CameraIntrinsics, gripper: Gripper, approaches: np.ndarray,
-                 support: SupportPlane | None):
+                 support: SupportPlane | None, finger_depths: Sequence[float | None]):
+        self.finger_depths = np.array(
+            [gripper.finger_depth if depth is None else depth
+             for depth in finger_depths or [None] * len(rectangles)])
         self.frame, self.intrinsics, self.gripper = frame, intrinsics, gripper
         self.approaches, self.support = approaches, support
         values = np.array([r.as_array() for r in rectangles])
@@ -324,7 +333,7 @@ class _Poses:
         level = _percentile(levels, _TOP_PERCENTILE)
         ends = self._on_surface(self.openings, 0, level)
         floor = self._floor(level, ends.mean(axis=1), rows)
-        tips = np.maximum(level - self.gripper.finger_depth,
+        tips = np.maximum(level - self.finger_depths,
                           floor + self.gripper.support_clearance)
         return level, floor, tips, ends
 

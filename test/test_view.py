@@ -36,7 +36,7 @@ def box_on_table() -> Shown:
     frame = RgbdFrame(rgb, depth, CameraIntrinsics(250.0, 250.0, 160.0, 120.0))
     rectangle = GraspRectangle(185.0, 110.0, 0.0, 20.0, 8.0)
     grasp = rectangle_to_grasp(rectangle, frame, Gripper(), np.array([0.0, 0.0, 1.0]))
-    best = Candidate((185.0, 110.0), 0.8, 0.0, rectangle, 0.9, grasp)
+    best = Candidate((185.0, 110.0), 0.8, 0.0, rectangle, 0.9, grasp, finger_depth=0.025)
     other = Candidate((60.0, 60.0), 0.3, 0.7, GraspRectangle(60.0, 60.0, 0.7, 30.0, 10.0), 0.2,
                       None, Reason.TOO_FLAT)
     return Shown('a box', frame, Detection((best, other), best, Reason.OK, '', {'network': 5.0}),
@@ -114,8 +114,8 @@ def test_a_recording_of_the_viewer_has_every_layer(tmp_path):
 def test_the_table_says_what_became_of_each_candidate():
     table = candidate_table(box_on_table())
     best, other = table.splitlines()[-2:]
-    assert best.startswith('| **best** | (185, 110) 0.80 | 0° |') and '60 mm | OK' in best
-    assert other.startswith('| 2 | (60, 60) 0.30 | 40° |') and '- | TOO_FLAT' in other
+    assert best.startswith('| **best** | (185, 110) 0.80 | 0° |') and '60 mm | 25 mm | OK' in best
+    assert other.startswith('| 2 | (60, 60) 0.30 | 40° |') and '- | - | TOO_FLAT' in other
     assert 'NO_CANDIDATE' in candidate_table(empty())
 
 

@@ -231,8 +231,8 @@ PARAMETERS: tuple[Parameter, ...] = (
               'Largest distance between the jaws, metres.', limits=(0.001, 0.999), live=True),
     Parameter('gripper.jaw_size', _GRIPPER.jaw_size, 'Height of the jaw plates across the '
               'opening, metres.', limits=(0.001, 0.999), live=True),
-    Parameter('gripper.finger_depth', _GRIPPER.finger_depth, 'How far the finger tips reach '
-              'below the surface, metres.', limits=(0.001, 0.999), live=True),
+    Parameter('gripper.finger_depth', _GRIPPER.finger_depth, 'How far the finger tips may '
+              'reach below the surface, metres.', limits=(0.001, 0.999), live=True),
     Parameter('gripper.finger_thickness', _GRIPPER.finger_thickness, 'Thickness of one jaw along '
               'the opening, metres.', limits=(0.001, 0.999), live=True),
     Parameter('gripper.support_clearance', _GRIPPER.support_clearance, 'Distance kept between '

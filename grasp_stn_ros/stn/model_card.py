@@ -61,6 +61,12 @@ def model_card(name: str, sidecar: dict[str, Any], picture: str = '') -> str:
         other = training['without_depth']
         lines.append('- Images without depth: a network of their own in the same file, trained on '
                      f'{other.get("images", "?")} images more, seed {other.get("seed", "?")}')
+    if 'finger_depths' in training:
+        tried = training['finger_depths']
+        depths = ', '.join(f'{1000 * depth:.0f}' for depth in config['finger_depths'])
+        lines.append(f'- Finger depths: learned last, from {tried["candidates"]} candidates in '
+                     f'{tried["scenes"]} scenes, each executed with the tips {depths} mm below '
+                     'the surface')
     lines += ['', '## Figures', '',
               '| Figure | Value | n | Data | Seed |', '|---|---|---|---|---|']
     for metrics in sidecar['metrics'].values():

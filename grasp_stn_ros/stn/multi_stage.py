@@ -31,6 +31,8 @@ class ModelConfig(NetworkConfig):
     refinements: int = 0              # how often the fit starts again from its own rectangle
     photographs: bool = False         # features of photographs where an image has no depth
     without_depth: bool = False       # a second network for images that have no depth
+    # For tips so far below the surface, metres, ascending, the classifier says whether they lift.
+    finger_depths: tuple[float, ...] = ()
 
 
 class MultiStageSTN(GraspNetwork):
@@ -62,8 +64,10 @@ class MultiStageSTN(GraspNetwork):
         self.scale_crop = STNScaleCrop(config.features + config.fine_channels,
                                        config.gripper_input)
         self.classifier = GraspClassifier(config.features + config.fine_channels,
-                                          config.gripper_input)
-        self.without_depth = (MultiStageSTN(replace(config, without_depth=False))
+                                          config.gripper_input, len(config.finger_depths))
+        # Without depth there is no pose, and nothing to ask about it.
+        self.without_depth = (MultiStageSTN(replace(config, without_depth=False,
+                                                    finger_depths=()))
                               if config.without_depth else None)
 
     def for_images(self, with_depth: bool) -> MultiStageSTN:
@@ -142,13 +146,22 @@ class MultiStageSTN(GraspNetwork):
     def score_logits(self, features: Tensor, image: Tensor, rectangles: Tensor,
                      jaw: Tensor | None = None) -> Tensor:
         """Grasp classifier on ``rectangles`` (B, N, 5), ``jaw`` (B,) -> logits (B, N, 2)."""
+        return self.classify(features, image, rectangles, jaw)[..., :2]
+
+    def classify(self, features: Tensor, image: Tensor, rectangles: Tensor,
+                 jaw: Tensor | None = None) -> Tensor:
+        """Grasp classifier with its logits for the finger depths behind (B, N, 2 + depths)."""
+        return self.classifier(*self.classified(features, image, rectangles, jaw)) \
+            .unflatten(0, rectangles.shape[:2])
+
+    def classified(self, features: Tensor, image: Tensor, rectangles: Tensor,
+                   jaw: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Return what the classifier sees of ``rectangles`` (B, N, 5): patches, extents, jaws."""
         along, across = self.config.margin
         half = torch.stack([rectangles[..., 3] / 2 + along, rectangles[..., 4] / 2 + across], -1)
         pose = transformer.rotate_then_scale(rectangles[..., :2], rectangles[..., 2], half)
-        patches = self._patches(features, image, pose)
-        logits = self.classifier(patches, rectangles[..., 3:].flatten(0, 1),
-                                 self._jaws(jaw, rectangles[..., 0]))
-        return logits.unflatten(0, rectangles.shape[:2])
+        return (self._patches(features, image, pose), rectangles[..., 3:].flatten(0, 1),
+                self._jaws(jaw, rectangles[..., 0]))
 
     def forward(self, image: Tensor, candidates: int = 0,
                 lap: Callable[[str], None] = lambda name: None,
@@ -174,11 +187,11 @@ class MultiStageSTN(GraspNetwork):
         lap('stn_rotation')
         rectangles = self.part('stn_scale_crop', self.fit, features, image, locations, theta, jaw)
         lap('stn_scale_crop')
-        score_logits = self.part('classifier', self.score_logits, features, image, rectangles,
-                                 jaw)
+        logits = self.part('classifier', self.classify, features, image, rectangles, jaw)
         lap('classifier')
-        return StageOutputs(locations, location_logits, theta, rectangles, score_logits,
-                            self.config.calibration, self.config.location_weight)
+        return StageOutputs(locations, location_logits, theta, rectangles, logits[..., :2],
+                            self.config.calibration, self.config.location_weight,
+                            self.config.finger_depths, logits[..., 2:])
 
     def fit(self, features: Tensor, image: Tensor, locations: Tensor, theta: Tensor,
             jaw: Tensor | None = None) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, ClassVar
 
 import torch
@@ -14,6 +14,9 @@ from .tracing import Part, Tracer
 
 # A logit whose sigmoid is one: where a network has no doubt, or cannot express it.
 CERTAIN = 30.0
+# Tips go deeper unless that lifts less often by more than this: what is held near its middle
+# turns less, and the network is not surer than that.
+_DEEPER = 0.02
 
 
 def _tuples(value: Any) -> Any:
@@ -47,7 +50,9 @@ class StageOutputs:
     of STN_rotation, ``rectangles`` (B, K, 5) of STN_scale,crop, ``score_logits`` (B, K, 2) of the
     classifier. ``calibration`` (slope, offset) turns the logit of the score into that of the
     probability that the grasp succeeds (Platt 1999). The score is the product of the classifier's
-    probabilities and, with ``location_weight`` as exponent, STN_crop's of the location.
+    probabilities and, with ``location_weight`` as exponent, STN_crop's of the location. Of the
+    D ``finger_depths``, metres, ``depth_logits`` (B, K, D) say whether a grasp lifts with tips
+    so far below the surface; D may be 0.
     """
 
     locations: Tensor
@@ -57,6 +62,32 @@ class StageOutputs:
     score_logits: Tensor
     calibration: tuple[float, float] = (1.0, 0.0)
     location_weight: float = 0.0
+    finger_depths: tuple[float, ...] = ()
+    depth_logits: Tensor | None = None
+
+    def with_fingers(self, longest: float) -> tuple[StageOutputs, Tensor]:
+        """
+        Let the tips go as far below the surface as lifts best, at most ``longest`` metres.
+
+        Returns the outputs with the lift logits of those depths, and the depths (B, K) in metres.
+        ``longest`` itself is one of the choices and counts as the next of ``finger_depths``.
+        """
+        if not self.finger_depths or self.depth_logits is None:
+            return self, torch.full_like(self.location_logits, longest)
+        shorter = [i for i, depth in enumerate(self.finger_depths[:-1]) if depth < longest]
+        full = next((i for i, depth in enumerate(self.finger_depths) if depth >= longest),
+                    len(self.finger_depths) - 1)
+        logits = torch.stack([self.depth_logits[..., i] for i in (*shorter, full)], dim=-1)
+        lifts = torch.sigmoid(logits.float())
+        near = lifts >= lifts.amax(dim=-1, keepdim=True) - _DEEPER
+        order = torch.arange(1, len(shorter) + 2, device=logits.device)
+        chosen = (near * order).argmax(dim=-1, keepdim=True)
+        # Filled and stacked: numbers copied to a GPU would be waited for.
+        depths = torch.stack([torch.full_like(self.location_logits, depth) for depth in
+                              (*(self.finger_depths[i] for i in shorter), longest)], dim=-1)
+        score_logits = torch.stack([self.score_logits[..., 0],
+                                    logits.gather(-1, chosen)[..., 0]], dim=-1)
+        return replace(self, score_logits=score_logits), depths.gather(-1, chosen)[..., 0]
 
     @property
     def scores(self) -> Tensor:
@@ -77,10 +108,11 @@ class StageOutputs:
             return values.gather(1, index.reshape(*index.shape, *[1] * len(extra))
                                  .expand(*index.shape, *extra))
 
-        return StageOutputs(chosen(self.locations), chosen(self.location_logits),
-                            chosen(self.theta), chosen(self.rectangles),
-                            chosen(self.score_logits), self.calibration,
-                            self.location_weight)
+        return replace(
+            self, locations=chosen(self.locations), location_logits=chosen(self.location_logits),
+            theta=chosen(self.theta), rectangles=chosen(self.rectangles),
+            score_logits=chosen(self.score_logits),
+            depth_logits=None if self.depth_logits is None else chosen(self.depth_logits))
 
 
 def score_logit(logits: Tensor, more: Tensor | float = 0.0) -> Tensor:

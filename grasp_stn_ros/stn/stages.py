@@ -43,10 +43,14 @@ class PatchNetwork(nn.Module):
 
     def forward(self, patches: Tensor, extra: Tensor | None = None) -> Tensor:
         """Patches (N, inputs, 16, 16), extra (N, E) -> (N, outputs) float32."""
+        return self.output(self.summary(patches, extra)).float()
+
+    def summary(self, patches: Tensor, extra: Tensor | None = None) -> Tensor:
+        """Return what the outputs are made of, (N, 128)."""
         x = self.convolutions(patches).flatten(1)
         if extra is not None:
             x = torch.cat([x, extra.to(x.dtype)], dim=1)
-        return self.output(F.relu(self.hidden(x))).float()
+        return F.relu(self.hidden(x))
 
 
 class STNCrop(Exact):
@@ -193,6 +197,22 @@ class STNScaleCrop(nn.Module):
         return parameters[..., :2] * SHIFT_UNIT, extent, parameters[..., 4] * cls.TURN_UNIT
 
 
+class DepthHead(nn.Module):
+    """From what the classifier makes of a patch to the lift logits for several finger depths."""
+
+    def __init__(self, inputs: int, depths: int):
+        """Summaries with ``inputs`` numbers; ``depths`` logits."""
+        super().__init__()
+        self.hidden = nn.Linear(inputs, 64)
+        self.dropout = nn.Dropout(0.2)
+        self.output = nn.Linear(64, depths)
+
+    def forward(self, summary: Tensor, lift: Tensor) -> Tensor:
+        """Summaries (N, inputs), lift logits (N, 1) -> logits (N, depths)."""
+        # What is known of lifting at the usual depth, half believed: a place to start from.
+        return 0.5 * lift + self.output(self.dropout(F.relu(self.hidden(summary))))
+
+
 class GraspClassifier(Exact):
     """
     Score each fitted patch.
@@ -200,24 +220,39 @@ class GraspClassifier(Exact):
     Two logits: does the rectangle fit a grasp (*match*), and does the grasp lift the object under
     unknown friction (*lift*). The score is the product of both probabilities. The extent of the
     rectangle joins the patch, whose resampling hides it.
+
+    A rectangle does not say how far down the fingers go, and the paper leaves it open: the rim of
+    a bowl slips from tips that are deep inside, a can from tips that hold its edge. With
+    ``depths`` there are as many further logits, whether the grasp lifts with the tips so deep.
     """
 
     EXTRA = 2
 
-    def __init__(self, channels: int, jaw: bool = False):
+    def __init__(self, channels: int, jaw: bool = False, depths: int = 0):
         """Patches with ``channels``; ``jaw``: the height of the gripper's plates joins them."""
         super().__init__()
         self.network = PatchNetwork(channels, 2, self.EXTRA + 2 * jaw)
+        self.depths = DepthHead(self.network.output.in_features, depths) if depths else None
 
     def forward(self, patches: Tensor, extent: Tensor, jaw: Tensor | None = None) -> Tensor:
         """
-        Patches (N, C, 16, 16), extents (N, 2) in pixels -> logits (N, 2): match, lift.
+        Patches (N, C, 16, 16), extents (N, 2) in pixels -> logits (N, 2 + depths).
 
-        ``jaw`` (N,) in view pixels, 0 = not known.
+        They are match, lift, and lift for each of the depths. ``jaw`` (N,) in view pixels, 0 = not
+        known.
         """
+        with self.exactly(patches):
+            summary = self.summary(patches, extent, jaw)
+            logits = self.network.output(summary)
+            if self.depths is None:
+                return logits
+            return torch.cat([logits, self.depths(summary, logits[:, 1:])], dim=1)
+
+    def summary(self, patches: Tensor, extent: Tensor, jaw: Tensor | None = None) -> Tensor:
+        """Return what all logits are made of (N, 128), in single precision."""
         extra = torch.stack([extent[..., 0] / TYPICAL_OPENING, extent[..., 1] / TYPICAL_JAW],
                             -1) - 1.0
         if jaw is not None:
             extra = torch.cat([extra, encode_jaw(jaw)], dim=1)
         with self.exactly(patches):
-            return self.network(patches.float(), extra)
+            return self.network.summary(patches.float(), extra)

@@ -241,18 +241,19 @@ def candidate_table(shown: Shown) -> str:
     outcome = '' if detection.reason is Reason.OK else \
         f'\n\n**{detection.reason.name}**: {detection.message or detection.reason.sentence}'
     lines = [f'### {shown.name}{outcome}', '',
-             '| | ' + ' | '.join((*shown.titles, 'opening', 'pose')) + ' |',
-             '|---' * (len(shown.titles) + 3) + '|']
+             '| | ' + ' | '.join((*shown.titles, 'opening', 'tips', 'pose')) + ' |',
+             '|---' * (len(shown.titles) + 4) + '|']
     for number, candidate in enumerate(detection.candidates, 1):
         mark = '**best**' if candidate is detection.best else str(number)
         x, y = candidate.location
         r = candidate.rectangle
         opening = f'{candidate.grasp.opening * 1e3:.0f} mm' if candidate.grasp else '-'
+        tips = '-' if candidate.finger_depth is None else f'{candidate.finger_depth * 1e3:.0f} mm'
         lines.append(
             f'| {mark} | ({x:.0f}, {y:.0f}) {candidate.location_score:.2f} '
             f'| {math.degrees(candidate.theta):.0f}° | ({r.x:.0f}, {r.y:.0f}) '
             f'{r.opening:.0f} x {r.jaw:.0f} px | {candidate.score:.3f} | {opening} '
-            f'| {candidate.reason.name} |')
+            f'| {tips} | {candidate.reason.name} |')
     return '\n'.join(lines)
 
 
