@@ -56,7 +56,7 @@ class Gripper:
 
     maximum_opening: float = 0.085
     jaw_size: float = 0.020           # height of the jaw plates (across the opening)
-    finger_depth: float = 0.050       # how far the tips may reach below the surface level
+    finger_depth: float = 0.040       # how far the tips may reach below the surface level
     finger_thickness: float = 0.008   # of one jaw, along the opening
     support_clearance: float = 0.003  # kept between the tips and what is under them
 

@@ -71,6 +71,9 @@ class StageOutputs:
 
         Returns the outputs with the lift logits of those depths, and the depths (B, K) in metres.
         ``longest`` itself is one of the choices and counts as the next of ``finger_depths``.
+
+        Such a lift logit is the mean of what the classifier says of the depth and what it says
+        without one: two opinions on one patch, from trials at this depth and from many more.
         """
         if not self.finger_depths or self.depth_logits is None:
             return self, torch.full_like(self.location_logits, longest)
@@ -85,9 +88,10 @@ class StageOutputs:
         # Filled and stacked: numbers copied to a GPU would be waited for.
         depths = torch.stack([torch.full_like(self.location_logits, depth) for depth in
                               (*(self.finger_depths[i] for i in shorter), longest)], dim=-1)
-        score_logits = torch.stack([self.score_logits[..., 0],
-                                    logits.gather(-1, chosen)[..., 0]], dim=-1)
-        return replace(self, score_logits=score_logits), depths.gather(-1, chosen)[..., 0]
+        match, lift = self.score_logits.unbind(-1)
+        lift = (lift + logits.gather(-1, chosen)[..., 0]) / 2
+        return (replace(self, score_logits=torch.stack([match, lift], dim=-1)),
+                depths.gather(-1, chosen)[..., 0])
 
     @property
     def scores(self) -> Tensor:
