@@ -11,6 +11,11 @@ from them, and stays what it was otherwise. Calibrate it afterwards:
     python scripts/learn_finger_depths.py fit --model runs/joined.safetensors \
         --data data/depths --out runs/deep.safetensors
     grasp_stn calibrate --scenes 500 --model runs/deep.safetensors --out runs/final.safetensors
+
+What the choice of a depth is worth, cross-validated over those scenes:
+
+    python scripts/learn_finger_depths.py compare --model runs/joined.safetensors \
+        --data data/depths --json results/finger_depths.json
 """
 
 from __future__ import annotations
@@ -23,9 +28,10 @@ from rich.progress import track
 import torch
 
 from grasp_stn_ros.cli_common import Shard
+from grasp_stn_ros.evaluation.report import write_json
 from grasp_stn_ros.stn import checkpoint
 from grasp_stn_ros.stn.multi_stage import MultiStageSTN
-from grasp_stn_ros.training.finger_depths import learn_depths, try_depths
+from grasp_stn_ros.training.finger_depths import compare_depths, learn_depths, try_depths
 from grasp_stn_ros.training.joining import write_new
 
 _EXISTING = click.Path(exists=True, path_type=Path)
@@ -76,6 +82,28 @@ def fit(model: Path, data: Path, seed: int, out: Path) -> None:
     click.echo(f'{learned["scenes"]} scenes, {learned["candidates"]} candidates; cross entropy '
                f'{learned["cross_entropy"]["trained"]:.3f}, in scenes held out '
                f'{learned["cross_entropy"]["held_out"]:.3f}; {out}')
+
+
+@main.command()
+@click.option('--model', type=_EXISTING, required=True, help='Weights that made the trials.')
+@click.option('--data', type=click.Path(exists=True, file_okay=False, path_type=Path),
+              required=True, help='Folder with the trials.')
+@click.option('--seed', type=click.IntRange(0), default=0, show_default=True)
+@click.option('--json', 'json_file', type=click.Path(dir_okay=False, path_type=Path),
+              help='Write the figures to this file.')
+def compare(model: Path, data: Path, seed: int, json_file: Path | None) -> None:
+    """Lifts with the depth that the classifier chooses against the gripper's, cross-validated."""
+    try:
+        figures = compare_depths(model, data, seed)
+    except checkpoint.CheckpointError as error:
+        raise click.ClickException(str(error)) from None
+    for gripper in figures['grippers']:
+        click.echo(f'fingers that reach {1000 * gripper["longest"]:.0f} mm: '
+                   f'{gripper["without"]} of {figures["n"]} scenes lifted at that depth, '
+                   f'{gripper["chosen"]} at the chosen one ({gripper["only_chosen"]} more, '
+                   f'{gripper["only_without"]} fewer)')
+    if json_file is not None:
+        write_json(json_file, figures)
 
 
 if __name__ == '__main__':

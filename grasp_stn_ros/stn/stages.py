@@ -197,22 +197,6 @@ class STNScaleCrop(nn.Module):
         return parameters[..., :2] * SHIFT_UNIT, extent, parameters[..., 4] * cls.TURN_UNIT
 
 
-class DepthHead(nn.Module):
-    """From what the classifier makes of a patch to the lift logits for several finger depths."""
-
-    def __init__(self, inputs: int, depths: int):
-        """Summaries with ``inputs`` numbers; ``depths`` logits."""
-        super().__init__()
-        self.hidden = nn.Linear(inputs, 64)
-        self.dropout = nn.Dropout(0.2)
-        self.output = nn.Linear(64, depths)
-
-    def forward(self, summary: Tensor, lift: Tensor) -> Tensor:
-        """Summaries (N, inputs), lift logits (N, 1) -> logits (N, depths)."""
-        # What is known of lifting at the usual depth, half believed: a place to start from.
-        return 0.5 * lift + self.output(self.dropout(F.relu(self.hidden(summary))))
-
-
 class GraspClassifier(Exact):
     """
     Score each fitted patch.
@@ -232,7 +216,7 @@ class GraspClassifier(Exact):
         """Patches with ``channels``; ``jaw``: the height of the gripper's plates joins them."""
         super().__init__()
         self.network = PatchNetwork(channels, 2, self.EXTRA + 2 * jaw)
-        self.depths = DepthHead(self.network.output.in_features, depths) if depths else None
+        self.depths = (PatchNetwork(channels, depths, self.EXTRA + 2 * jaw) if depths else None)
 
     def forward(self, patches: Tensor, extent: Tensor, jaw: Tensor | None = None) -> Tensor:
         """
@@ -242,17 +226,15 @@ class GraspClassifier(Exact):
         known.
         """
         with self.exactly(patches):
-            summary = self.summary(patches, extent, jaw)
-            logits = self.network.output(summary)
+            patches, extra = patches.float(), self.beside(extent, jaw)
+            logits = self.network(patches, extra)
             if self.depths is None:
                 return logits
-            return torch.cat([logits, self.depths(summary, logits[:, 1:])], dim=1)
+            return torch.cat([logits, self.depths(patches, extra)], dim=1)
 
-    def summary(self, patches: Tensor, extent: Tensor, jaw: Tensor | None = None) -> Tensor:
-        """Return what all logits are made of (N, 128), in single precision."""
+    @staticmethod
+    def beside(extent: Tensor, jaw: Tensor | None = None) -> Tensor:
+        """Return what joins a patch: extents (N, 2) and jaws (N,) as (N, 2 or 4) numbers."""
         extra = torch.stack([extent[..., 0] / TYPICAL_OPENING, extent[..., 1] / TYPICAL_JAW],
                             -1) - 1.0
-        if jaw is not None:
-            extra = torch.cat([extra, encode_jaw(jaw)], dim=1)
-        with self.exactly(patches):
-            return self.network.summary(patches.float(), extra)
+        return extra if jaw is None else torch.cat([extra, encode_jaw(jaw)], dim=1)

@@ -1,14 +1,15 @@
 """
 Learn how far down the finger tips go, from trials of a network's own candidates.
 
-The last step of a training, after which the network stays as it is: it only learns to read what
-its classifier makes of a patch anyway. Every candidate is executed several times with one
-friction, and nothing but the depth of the tips differs.
+The last step of a training, in which the rest of the network stays as it is: what says how deep
+starts as a copy of the classifier and sees the same patches. Every candidate is executed several
+times with one friction, and nothing but the depth of the tips differs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+import copy
 from dataclasses import replace
 import io
 from pathlib import Path
@@ -17,7 +18,7 @@ import zipfile
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 import torch.nn.functional as F
 
 from ..atomic import write_atomically
@@ -32,21 +33,22 @@ from ..simulation.labels import open_scene
 from ..simulation.scene import TableScene
 from ..stn import checkpoint
 from ..stn.multi_stage import MultiStageSTN
-from ..stn.network import GraspNetwork
-from ..stn.stages import DepthHead
+from ..stn.network import GraspNetwork, StageOutputs
+from ..stn.stages import GraspClassifier, PatchNetwork
 from ..support_plane import SupportPlane
 
 # Metres below the surface. The fingers of the simulated gripper are 55 mm long.
 DEPTHS = (0.015, 0.025, 0.040, 0.050)
 # Where STN_crop's logit is below, there is hardly anything to grasp.
 _LOCATED = -8.0
-_BATCH, _STEPS, _RATE, _DECAY = 1024, 800, 3e-3, 0.3
+_BATCH, _EPOCHS, _RATE, _DECAY, _DROPOUT = 128, 8, 1e-3, 0.05, 0.3
 # Every so many-th scene tells how good it became instead of being learned from.
 _HELD = 10
+_FOLDS = 5
 
 
 class _Candidates:
-    """What a network proposes in a frame, and what its classifier makes of it."""
+    """What a network proposes in a frame, and what its classifier sees and says of it."""
 
     def __init__(self, network: MultiStageSTN, frame: RgbdFrame, gripper: Gripper):
         prepared = preprocess(frame, View.square(frame.size))
@@ -54,22 +56,18 @@ class _Candidates:
         jaw = torch.tensor([prepared.jaw(gripper.jaw_size)])
         with torch.inference_mode():
             outputs = network(image, jaw=jaw)
-            summaries, logits = _summarized(network, image, outputs.rectangles, jaw)
+            patches, extents, jaws = network.classified(
+                network.trunk_features(image), image, outputs.rectangles, jaw)
         usable = (outputs.location_logits[0] > _LOCATED).numpy()
-        self.summaries: np.ndarray = summaries.numpy()[usable]
-        self.lift_logits: np.ndarray = logits.numpy()[usable, 1]
+        self.seen: dict[str, np.ndarray] = {
+            'patches': patches.numpy()[usable].astype(np.float16),
+            'extents': extents.numpy()[usable],
+            'logits': outputs.score_logits[0].numpy()[usable]}
+        if jaws is not None:
+            self.seen['jaws'] = jaws.numpy()[usable]
         self.rectangles = [GraspRectangle(*values) for values in transform_rectangles(
             outputs.rectangles[0].double().numpy()[usable], prepared.view.inverse).tolist()]
         self.support: SupportPlane | None = prepared.support
-
-
-def _summarized(network: MultiStageSTN, image: Tensor, rectangles: Tensor, jaw: Tensor) \
-        -> tuple[Tensor, Tensor]:
-    """Summaries (N, 128) and logits (N, 2) of the classifier for ``rectangles`` (1, N, 5)."""
-    patches, extents, jaws = network.classified(network.trunk_features(image), image, rectangles,
-                                                jaw)
-    summaries = network.classifier.summary(patches, extents, jaws)
-    return summaries, network.classifier.network.output(summaries)
 
 
 def _open(seed: int, index: int) -> TableScene:
@@ -108,7 +106,7 @@ def try_depths(network: MultiStageSTN, seed: int, scenes: range, folder: str | P
 
 def _trials(network: MultiStageSTN, scene: TableScene, rng: np.random.Generator) \
         -> dict[str, np.ndarray]:
-    """``lifted`` (N, depths) is NaN where there is no pose; ``summaries`` (N, 128)."""
+    """``lifted`` (N, depths), NaN where there is no pose, and what the classifier saw."""
     assert scene.frame is not None
     gripper = Gripper()
     seen = _Candidates(network, scene.frame, gripper)
@@ -130,37 +128,58 @@ def _trials(network: MultiStageSTN, scene: TableScene, rng: np.random.Generator)
                     lifted[i, j] = lifted[i, j - 1]
                 else:
                     lifted[i, j] = trial.execute(poses[i], grasp.opening, frictions[i]).lifted
-    return {'summaries': seen.summaries, 'lift_logits': seen.lift_logits, 'lifted': lifted}
+    return {**seen.seen, 'lifted': lifted}
 
 
 class _Trials:
     """All trials of a folder."""
 
     def __init__(self, folder: Path):
-        summaries, lift, lifted, scenes = [], [], [], []
+        found: dict[str, list[np.ndarray]] = {}
+        scenes: list[int] = []
         for path in sorted(folder.glob('*.npz')):
             try:
-                arrays = np.load(path)
-                summaries.append(arrays['summaries'])
-                lift.append(arrays['lift_logits'])
-                lifted.append(arrays['lifted'])
+                with np.load(path) as arrays:
+                    for name in ('patches', 'extents', 'logits', 'lifted', 'jaws'):
+                        if name != 'jaws' or name in arrays:
+                            found.setdefault(name, []).append(arrays[name])
             except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
                 raise checkpoint.CheckpointError(f'{path} holds no trials: {error}; remove it '
                                                  'and try its scene again') from None
-            scenes += [int(path.stem)] * len(lift[-1])
+            scenes += [int(path.stem)] * len(found['lifted'][-1])
         if not scenes:
             raise checkpoint.CheckpointError(f'{folder} holds no trials of finger depths')
-        self.summaries = torch.from_numpy(np.concatenate(summaries))
-        self.lift = torch.from_numpy(np.concatenate(lift))[:, None]
-        self.lifted = torch.from_numpy(np.concatenate(lifted))
+        tensors = {name: torch.from_numpy(np.concatenate(arrays))
+                   for name, arrays in found.items()}
+        # In half precision, as on disk: there are gigabytes of them.
+        self.patches, self.lifted = tensors['patches'], tensors['lifted']
+        self.logits = tensors['logits'].float()
+        self.beside = GraspClassifier.beside(tensors['extents'].float(), tensors.get('jaws'))
         self.scenes = torch.tensor(scenes)
 
-    def loss(self, head: DepthHead, rows: Tensor) -> Tensor:
-        """Cross entropy of ``rows``, of the depths that were tried."""
+    def loss(self, logits: Tensor, rows: Tensor) -> Tensor:
+        """Cross entropy of the ``logits`` (N, depths) of ``rows``, of the depths tried."""
         lifted = self.lifted[rows]
         tried = torch.isfinite(lifted)
-        logits = head(self.summaries[rows], self.lift[rows])
         return F.binary_cross_entropy_with_logits(logits[tried], lifted[tried])
+
+    def answers(self, depths: PatchNetwork, rows: Tensor) -> Tensor:
+        """Logits (N, depths) of ``rows``."""
+        with torch.inference_mode():
+            return torch.cat([depths(self.patches[part].float(), self.beside[part])
+                              for part in rows.split(512)])
+
+    def first_lifts(self, outputs: StageOutputs, depths: Tensor) -> np.ndarray:
+        """Of each scene whether its best candidate with a pose lifts with the tips that deep."""
+        tried = torch.tensor(DEPTHS)
+        place = (depths[0, :, None] - tried).abs().argmin(dim=1)
+        lifted = self.lifted.gather(1, place[:, None])[:, 0]
+        scores = torch.where(torch.isfinite(lifted), outputs.scores[0], -torch.ones(()))
+        result = []
+        for scene in self.scenes.unique():
+            rows = torch.nonzero(self.scenes == scene).flatten()
+            result.append(float(lifted[rows[scores[rows].argmax()]]) == 1.0)
+        return np.array(result)
 
 
 def learn_depths(weights: str | Path, folder: str | Path, seed: int = 0) \
@@ -176,16 +195,12 @@ def learn_depths(weights: str | Path, folder: str | Path, seed: int = 0) \
         raise checkpoint.CheckpointError(f'{weights} holds no {MultiStageSTN.ARCHITECTURE}')
     trials = _Trials(Path(folder))
     learned = MultiStageSTN(replace(network.config, finger_depths=DEPTHS, calibration=(1.0, 0.0)))
-    state = forget_depths(network).state_dict()
-    learned.load_state_dict(state, strict=False)
-    head = learned.classifier.depths
-    assert head is not None
+    learned.load_state_dict(forget_depths(network).state_dict(), strict=False)
     held = trials.scenes % _HELD == 0
     known, unknown = torch.nonzero(~held).flatten(), torch.nonzero(held).flatten()
-    _fit(head, trials, known, seed)
-    with torch.no_grad():
-        losses = {'trained': float(trials.loss(head, known)),
-                  'held_out': float(trials.loss(head, unknown))}
+    depths = learned.classifier.depths = _fit(network, trials, known, seed)
+    losses = {name: float(trials.loss(trials.answers(depths, rows), rows))
+              for name, rows in (('trained', known), ('held_out', unknown))}
     return learned.eval(), {
         **checkpoint.notes(sidecar),
         'training': {**sidecar.get('training', {}), 'finger_depths': {
@@ -193,29 +208,68 @@ def learn_depths(weights: str | Path, folder: str | Path, seed: int = 0) \
             'cross_entropy': losses, 'seed': seed}}}
 
 
-def _fit(head: DepthHead, trials: _Trials, rows: Tensor, seed: int) -> None:
-    """Train ``head`` in place on ``rows``."""
+def compare_depths(weights: str | Path, folder: str | Path, seed: int = 0) -> dict[str, Any]:
+    """
+    What the choice of a depth is worth: lifts of the best candidate with and without it.
+
+    Cross-validated over the scenes of ``folder``: each is judged by what was learned from the
+    other four fifths. Returns the number of scenes and, for grippers whose fingers reach
+    40 and 50 mm, how many were lifted and by which of both alone. Raises
+    :class:`checkpoint.CheckpointError`.
+    """
+    network, _ = checkpoint.load(weights)
+    if not isinstance(network, MultiStageSTN):
+        raise checkpoint.CheckpointError(f'{weights} holds no {MultiStageSTN.ARCHITECTURE}')
+    trials = _Trials(Path(folder))
+    # Consecutive scenes are of different kinds, five of them all kinds.
+    folds = trials.scenes // 5 % _FOLDS
+    depth_logits = torch.zeros(len(trials.scenes), len(DEPTHS))
+    for fold in range(_FOLDS):
+        rest, judged = (torch.nonzero(which).flatten() for which in (folds != fold, folds == fold))
+        depth_logits[judged] = trials.answers(_fit(network, trials, rest, seed + fold), judged)
+    nothing = torch.zeros(1, len(trials.scenes))
+    usual = StageOutputs(nothing[..., None].expand(-1, -1, 2), nothing, nothing,
+                         nothing[..., None].expand(-1, -1, 5), trials.logits[None])
+    taught = replace(usual, finger_depths=DEPTHS, depth_logits=depth_logits[None])
+    results = []
+    for longest in DEPTHS[-2:]:
+        without, chosen = (trials.first_lifts(*outputs.with_fingers(longest))
+                           for outputs in (usual, taught))
+        results.append({'longest': longest, 'without': int(without.sum()),
+                        'chosen': int(chosen.sum()), 'only_without': int((without > chosen).sum()),
+                        'only_chosen': int((chosen > without).sum())})
+    return {'n': len(trials.scenes.unique()), 'candidates': len(trials.scenes), 'seed': seed,
+            'split': f'{_FOLDS} folds by scene', 'grippers': results}
+
+
+def _fit(network: MultiStageSTN, trials: _Trials, rows: Tensor, seed: int) -> PatchNetwork:
+    """Train on ``rows`` what says how deep, from a copy of the classifier of ``network``."""
     torch.manual_seed(seed)
-    for layer in (head.hidden, head.output):
-        layer.reset_parameters()
-    mean, spread = trials.summaries[rows].mean(0), trials.summaries[rows].std(0) + 1e-3
-    head.train()
-    optimizer = torch.optim.AdamW(head.parameters(), lr=_RATE, weight_decay=_DECAY)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, _STEPS)
-    plain = trials.summaries
-    # Training wants numbers around zero; afterwards the first layer takes them as they come.
-    trials.summaries = (plain - mean) / spread
-    for _ in range(_STEPS):
-        loss = trials.loss(head, rows[torch.randint(len(rows), (_BATCH,))])
+    lifting = network.classifier.network
+    depths = copy.deepcopy(lifting)
+    depths.output = nn.Linear(lifting.output.in_features, len(DEPTHS))
+    with torch.no_grad():
+        # At first it says of all depths what the classifier says of lifting.
+        depths.output.weight.copy_(lifting.output.weight[1:].expand(len(DEPTHS), -1))
+        depths.output.bias.copy_(lifting.output.bias[1:].expand(len(DEPTHS)))
+    # Not in training mode: the statistics of its normalization come from far more patches.
+    depths.eval().requires_grad_(True)
+    steps = max(1, _EPOCHS * len(rows) // _BATCH)
+    optimizer = torch.optim.AdamW(depths.parameters(), lr=_RATE, weight_decay=_DECAY)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, _RATE, total_steps=steps,
+                                                   pct_start=0.1)
+    for step in range(steps):
+        batch = rows[torch.randint(len(rows), (_BATCH,))]
+        patches = trials.patches[batch].float()
+        # A mirrored grasp lifts as well as the grasp; to its features that is nearly true.
+        mirrored = [axis for axis, every in ((2, 2), (3, 4)) if step % every >= every // 2]
+        summary = depths.summary(patches.flip(mirrored), trials.beside[batch])
+        loss = trials.loss(depths.output(F.dropout(summary, _DROPOUT)), batch)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         schedule.step()
-    head.eval()
-    trials.summaries = plain
-    with torch.no_grad():
-        head.hidden.bias.sub_(head.hidden.weight @ (mean / spread))
-        head.hidden.weight.div_(spread)
+    return depths
 
 
 def forget_depths(network: GraspNetwork) -> GraspNetwork:
