@@ -201,19 +201,25 @@ def lift(scenes: int, seed: int, meshes: Path | None, output: Path | None, worst
 @click.option('--seed', type=click.IntRange(0), default=2024, show_default=True,
               help='Of the scenes; must differ from that of the training data.')
 @click.option('--json', 'output', type=click.Path(path_type=Path), help='Write the result there.')
+@click.option('--worst', type=click.Path(path_type=Path),
+              help='Draw the 24 failed attempts with the highest scores into this picture.')
 @model_options
-def clutter(scenes: int, objects: int, seed: int, output: Path | None, model: str,
-            system: str | None, trained_on: str, device: str, threads: int,
+def clutter(scenes: int, objects: int, seed: int, output: Path | None, worst: Path | None,
+            model: str, system: str | None, trained_on: str, device: str, threads: int,
             candidates: int) -> None:
     """Clear tables under strict physics, until they are empty or after 3 failures in a row."""
     from rich.progress import track
 
     from .evaluation import clutter as clearing
+    from .evaluation.failures import FailedAttempts
     from .evaluation.report import write_json
     detector = open_detector(model, device, threads, candidates, system, trained_on)
-    rows = [clearing.run_scene(detector, seed, index, objects)
+    failed = FailedAttempts()
+    rows = [clearing.run_scene(detector, seed, index, objects, failed.watch)
             for index in track(range(scenes), 'tables', disable=not sys.stderr.isatty())]
     result = clearing.summarize(rows)
+    if worst:
+        failed.draw(worst)
     low, high = result['removed_per_attempt_interval']
     click.echo(f'{result["removed"]} objects removed in {result["attempts"]} attempts: '
                f'{result["removed_per_attempt"]:.1%} an attempt (95 %: {low:.1%} to {high:.1%}); '

@@ -1,11 +1,13 @@
 """Clearing tables: what is taken away stays away, what was moved stays moved, when it ends."""
 
+import cv2
 import numpy as np
 import pytest
 
 from grasp_stn_ros.detection import Candidate, Detection, Grasp
 from grasp_stn_ros.detector import GraspDetector
 from grasp_stn_ros.evaluation import clutter
+from grasp_stn_ros.evaluation.failures import FailedAttempts, write_sheet
 from grasp_stn_ros.grasp_pose import grasp_axes
 from grasp_stn_ros.reasons import Reason
 from grasp_stn_ros.rectangle import GraspRectangle
@@ -83,6 +85,37 @@ def test_three_failures_in_a_row_end_it():
     row = clutter.run_scene(_Blind(), SEED, 0, objects=2)
     assert row['attempts'] == 3 and row['removed'] == 0
     assert row['outcomes'] == ['no grasp: NO_CANDIDATE'] * 3
+
+
+class _Aloof:
+    """Grasps the air above the table, surer each time."""
+
+    score = 0.5
+
+    def detect(self, frame):
+        self.score += 0.1
+        candidate = _candidate(0.0, 0.0, self.score)
+        candidate.grasp.position[2] = 0.35
+        return Detection((candidate,), candidate, Reason.OK, '')
+
+
+def test_failed_attempts_are_drawn_the_surest_first(tmp_path, monkeypatch):
+    failed, seen = FailedAttempts(), []
+
+    def watch(frame, candidate, outcome):
+        seen.append((frame.size, round(candidate.score, 1), outcome))
+        failed.watch(frame, candidate, outcome)
+
+    clutter.run_scene(_Aloof(), SEED, 0, objects=2, watch=watch)
+    assert seen == [((640, 480), score, 'missed') for score in (0.6, 0.7, 0.8)]
+    monkeypatch.setattr('grasp_stn_ros.evaluation.failures.COUNT', 2)
+    drawn = []
+    monkeypatch.setattr('grasp_stn_ros.evaluation.failures.write_sheet',
+                        lambda path, tiles: (drawn.extend(tiles), write_sheet(path, tiles)))
+    failed.draw(tmp_path / 'worst.png')
+    assert cv2.imread(str(tmp_path / 'worst.png')).shape == (240, 480, 3)
+    # The scores are written under them.
+    assert len(drawn) == 2 and (drawn[0][222:] != drawn[1][222:]).any()
 
 
 def test_the_shipped_model_clears_something_and_counts_add_up():

@@ -12,6 +12,7 @@ ranked alternatives of the service are for, and how a robot gets on that cannot 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 import math
 from typing import Any
 
@@ -19,12 +20,15 @@ import numpy as np
 
 from ..detection import MINIMUM_SCORE, Candidate, Detection
 from ..detector import GraspDetector
+from ..rgbd import RgbdFrame
 from ..simulation.gripper import FRICTION, GraspTrial
 from ..simulation.labels import open_scene
 from ..simulation.scene import TableScene
 from .report import wilson_interval
 
 OBJECTS, FAILURES = 5, 3
+# Is told of a failed grasp: what was seen, what was tried, and how it ended.
+Watch = Callable[[RgbdFrame, Candidate, str], None]
 # A grasp this near to a failed one repeats it: metres, and radians of the opening direction.
 _NEAR, _ALIKE = 0.03, math.radians(30)
 
@@ -54,8 +58,8 @@ def _repeats(pose: np.ndarray, other: np.ndarray) -> bool:
     return distance < _NEAR and math.acos(min(1.0, cosine)) < _ALIKE
 
 
-def run_scene(detector: GraspDetector, seed: int, index: int, objects: int = OBJECTS) \
-        -> dict[str, Any]:
+def run_scene(detector: GraspDetector, seed: int, index: int, objects: int = OBJECTS,
+              watch: Watch = lambda frame, candidate, outcome: None) -> dict[str, Any]:
     """Clear scene ``index`` of ``seed``; JSON-serializable."""
     scene = open_scene(seed, index, objects=objects)
     rng = np.random.default_rng([seed, index, 2])
@@ -77,6 +81,8 @@ def run_scene(detector: GraspDetector, seed: int, index: int, objects: int = OBJ
             pose = scene.world_pose(best.grasp)
             result = trial.execute(pose, best.grasp.opening, friction, commit=True)
             outcomes.append(result.outcome)
+            if not result.lifted:
+                watch(frame, best, result.outcome)
             failures = 0 if result.lifted else failures + 1
             failed = [] if result.lifted else [*failed, pose]
             scene.accept(result.object_index)

@@ -10,8 +10,10 @@ import cv2
 import numpy as np
 
 from ..data.sample import Dataset
+from ..detection import Candidate
 from ..detector import GraspDetector
 from ..rectangle import GraspRectangle
+from ..rgbd import RgbdFrame
 from ..simulation.labels import open_scene
 from ..simulation.objects import SimObject
 from ..visualization import write_picture
@@ -51,6 +53,24 @@ def draw_failed(path: str | Path, detector: GraspDetector, seed: int, rows: list
         finally:
             scene.close()
     write_sheet(path, tiles)
+
+
+class FailedAttempts:
+    """Collects failed grasps of :func:`clutter.run_scene` and draws the surest ones."""
+
+    def __init__(self) -> None:
+        """Nothing has failed yet."""
+        self._tiles: list[tuple[float, np.ndarray]] = []
+
+    def watch(self, frame: RgbdFrame, candidate: Candidate, outcome: str) -> None:
+        """Remember one; the objects move on, so that it is drawn now."""
+        self._tiles.append((candidate.score, tile(frame.rgb, [], candidate.rectangle,
+                                                  f'{outcome} {candidate.score:.2f}')))
+
+    def draw(self, path: str | Path) -> None:
+        """Write the picture."""
+        surest = sorted(self._tiles, key=lambda scored: -scored[0])[:COUNT]
+        write_sheet(path, [drawn for _, drawn in surest])
 
 
 def tile(rgb: np.ndarray, labels: Sequence[GraspRectangle], answer: GraspRectangle | None,
