@@ -271,6 +271,8 @@ class GraspDetector:
             if self._cuda_graph and self.device.type == 'cuda':
                 key = with_depth, self.gripper.finger_depth
                 if key not in self._graphs:
+                    # Of another gripper's fingers nobody will ask again.
+                    self._graphs = {k: g for k, g in self._graphs.items() if k[1] == key[1]}
                     self._graphs[key] = CudaGraph(forward, image, jaws)
                 packed = self._graphs[key](image, jaws)
             else:

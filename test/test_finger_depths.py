@@ -228,6 +228,19 @@ def test_trials_that_cannot_be_read_are_named(taught, tmp_path, content, message
         learn_depths(taught / 'plain.safetensors', tmp_path)
 
 
+def test_trials_of_another_network_are_refused(taught, tmp_path):
+    checkpoint.save(tmp_path / 'wider.safetensors', MultiStageSTN(replace(SMALL, features=24)))
+    with pytest.raises(checkpoint.CheckpointError, match='another network'):
+        learn_depths(tmp_path / 'wider.safetensors', taught / 'trials')
+
+
+def test_too_few_trials_are_refused(taught, tmp_path):
+    write_trials(tmp_path / 'few', scenes=3, of_each=2)
+    for use in (learn_depths, compare_depths):
+        with pytest.raises(checkpoint.CheckpointError, match='3 scenes'):
+            use(taught / 'plain.safetensors', tmp_path / 'few')
+
+
 def test_the_script_learns_and_overwrites_nothing(taught, tmp_path):
     command = [sys.executable, str(SCRIPT), 'fit', '--model', str(taught / 'plain.safetensors'),
                '--data', str(taught / 'trials'), '--out', str(tmp_path / 'new.safetensors')]

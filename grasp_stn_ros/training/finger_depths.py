@@ -45,6 +45,7 @@ _BATCH, _EPOCHS, _RATE, _DECAY, _DROPOUT = 128, 8, 1e-3, 0.05, 0.3
 # Every so many-th scene tells how good it became instead of being learned from.
 _HELD = 10
 _FOLDS = 5
+_FEWEST = 2 * _HELD
 
 
 class _Candidates:
@@ -132,9 +133,9 @@ def _trials(network: MultiStageSTN, scene: TableScene, rng: np.random.Generator)
 
 
 class _Trials:
-    """All trials of a folder."""
+    """All trials of a folder, which a network made."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, network: MultiStageSTN):
         found: dict[str, list[np.ndarray]] = {}
         scenes: list[int] = []
         for path in sorted(folder.glob('*.npz')):
@@ -156,6 +157,16 @@ class _Trials:
         self.logits = tensors['logits'].float()
         self.beside = GraspClassifier.beside(tensors['extents'].float(), tensors.get('jaws'))
         self.scenes = torch.tensor(scenes)
+        channels = network.config.features + network.config.fine_channels
+        if self.patches.shape[1] != channels or ('jaws' in tensors) != \
+                network.config.gripper_input:
+            raise checkpoint.CheckpointError(f'{folder} holds trials of another network: its '
+                                             f'patches have {self.patches.shape[1]} channels, '
+                                             f'those of this one {channels}')
+        if len(self.scenes.unique()) < _FEWEST:
+            raise checkpoint.CheckpointError(f'{folder} holds trials of '
+                                             f'{len(self.scenes.unique())} scenes, which is too '
+                                             f'few to learn from; at least {_FEWEST}')
 
     def loss(self, logits: Tensor, rows: Tensor) -> Tensor:
         """Cross entropy of the ``logits`` (N, depths) of ``rows``, of the depths tried."""
@@ -193,7 +204,7 @@ def learn_depths(weights: str | Path, folder: str | Path, seed: int = 0) \
     network, sidecar = checkpoint.load(weights)
     if not isinstance(network, MultiStageSTN):
         raise checkpoint.CheckpointError(f'{weights} holds no {MultiStageSTN.ARCHITECTURE}')
-    trials = _Trials(Path(folder))
+    trials = _Trials(Path(folder), network)
     learned = MultiStageSTN(replace(network.config, finger_depths=DEPTHS, calibration=(1.0, 0.0)))
     learned.load_state_dict(forget_depths(network).state_dict(), strict=False)
     held = trials.scenes % _HELD == 0
@@ -220,7 +231,7 @@ def compare_depths(weights: str | Path, folder: str | Path, seed: int = 0) -> di
     network, _ = checkpoint.load(weights)
     if not isinstance(network, MultiStageSTN):
         raise checkpoint.CheckpointError(f'{weights} holds no {MultiStageSTN.ARCHITECTURE}')
-    trials = _Trials(Path(folder))
+    trials = _Trials(Path(folder), network)
     # Consecutive scenes are of different kinds, five of them all kinds.
     folds = trials.scenes // 5 % _FOLDS
     depth_logits = torch.zeros(len(trials.scenes), len(DEPTHS))
