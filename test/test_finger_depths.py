@@ -272,4 +272,4 @@ def test_the_shipped_model_lifts_a_bowl_by_its_rim():
 
 def test_the_shipped_model_goes_deep_where_that_holds_better(block):
     best = GraspDetector(threads=1).detect(block).best
-    assert best is not None and best.finger_depth == pytest.approx(0.04)
+    assert best is not None and best.finger_depth == 0.04
