@@ -30,8 +30,12 @@ import torch
 from grasp_stn_ros.cli_common import Shard
 from grasp_stn_ros.evaluation.report import write_json
 from grasp_stn_ros.stn import checkpoint
-from grasp_stn_ros.stn.multi_stage import MultiStageSTN
-from grasp_stn_ros.training.finger_depths import compare_depths, learn_depths, try_depths
+from grasp_stn_ros.training.finger_depths import (
+    compare_depths,
+    learn_depths,
+    load_multi_stage,
+    try_depths,
+)
 from grasp_stn_ros.training.joining import write_new
 
 _EXISTING = click.Path(exists=True, path_type=Path)
@@ -54,11 +58,9 @@ def try_out(model: Path, scenes: int, seed: int, shard: tuple[int, int], data: P
     """Execute candidates with the finger tips at several depths."""
     torch.set_num_threads(1)
     try:
-        network, _ = checkpoint.load(model)
+        network, _ = load_multi_stage(model)
     except checkpoint.CheckpointError as error:
         raise click.ClickException(str(error)) from None
-    if not isinstance(network, MultiStageSTN):
-        raise click.ClickException(f'{model} holds no {MultiStageSTN.ARCHITECTURE}')
     made = try_depths(network, seed, range(shard[0], scenes, shard[1]), data,
                       lambda sequence: track(sequence, 'scenes',
                                              disable=not sys.stderr.isatty()))

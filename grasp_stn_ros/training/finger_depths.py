@@ -71,6 +71,14 @@ class _Candidates:
         self.support: SupportPlane | None = prepared.support
 
 
+def load_multi_stage(weights: str | Path) -> tuple[MultiStageSTN, dict[str, Any]]:
+    """Network and sidecar of ``weights``; raises :class:`checkpoint.CheckpointError`."""
+    network, sidecar = checkpoint.load(weights)
+    if not isinstance(network, MultiStageSTN):
+        raise checkpoint.CheckpointError(f'{weights} holds no {MultiStageSTN.ARCHITECTURE}')
+    return network, sidecar
+
+
 def _open(seed: int, index: int) -> TableScene:
     """Three in five with one object, one with two to five, one of the domain ``field``."""
     if index % 5 == 1:
@@ -160,9 +168,9 @@ class _Trials:
         channels = network.config.features + network.config.fine_channels
         if self.patches.shape[1] != channels or ('jaws' in tensors) != \
                 network.config.gripper_input:
-            raise checkpoint.CheckpointError(f'{folder} holds trials of another network: its '
-                                             f'patches have {self.patches.shape[1]} channels, '
-                                             f'those of this one {channels}')
+            raise checkpoint.CheckpointError(f'{folder} holds trials of another network, with '
+                                             'other channels or without the size of the jaws; '
+                                             'name the weights that made them')
         if len(self.scenes.unique()) < _FEWEST:
             raise checkpoint.CheckpointError(f'{folder} holds trials of '
                                              f'{len(self.scenes.unique())} scenes, which is too '
@@ -201,9 +209,7 @@ def learn_depths(weights: str | Path, folder: str | Path, seed: int = 0) \
     ``folder`` holds what :func:`try_depths` wrote. Its score has no calibration any more. Raises
     :class:`checkpoint.CheckpointError`.
     """
-    network, sidecar = checkpoint.load(weights)
-    if not isinstance(network, MultiStageSTN):
-        raise checkpoint.CheckpointError(f'{weights} holds no {MultiStageSTN.ARCHITECTURE}')
+    network, sidecar = load_multi_stage(weights)
     trials = _Trials(Path(folder), network)
     learned = MultiStageSTN(replace(network.config, finger_depths=DEPTHS, calibration=(1.0, 0.0)))
     learned.load_state_dict(forget_depths(network).state_dict(), strict=False)
@@ -228,9 +234,7 @@ def compare_depths(weights: str | Path, folder: str | Path, seed: int = 0) -> di
     40 and 50 mm, how many were lifted and by which of both alone. Raises
     :class:`checkpoint.CheckpointError`.
     """
-    network, _ = checkpoint.load(weights)
-    if not isinstance(network, MultiStageSTN):
-        raise checkpoint.CheckpointError(f'{weights} holds no {MultiStageSTN.ARCHITECTURE}')
+    network, _ = load_multi_stage(weights)
     trials = _Trials(Path(folder), network)
     # Consecutive scenes are of different kinds, five of them all kinds.
     folds = trials.scenes // 5 % _FOLDS
