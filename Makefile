@@ -13,8 +13,6 @@ export PYTHON PIP_EXTRA
 unexport _ROS_WHEELS_BOOTSTRAP_COMPLETE
 
 export MUJOCO_GL ?= egl
-# Idle OpenMP threads must not spin: the simulator and the detector share the cores.
-export OMP_WAIT_POLICY ?= PASSIVE
 # What libraries would write into the home folder stays in the project folder.
 export MPLCONFIGDIR ?= $(CURDIR)/.cache/matplotlib
 export ROS_LOG_DIR ?= $(CURDIR)/.cache/ros-log

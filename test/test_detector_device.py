@@ -1,6 +1,10 @@
 """A device without memory, and the precisions that there are on a CPU."""
 
 import math
+import os
+import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -96,3 +100,18 @@ def test_a_network_is_not_changed_by_the_detector_that_runs_it():
     after = network.state_dict()
     assert before.keys() == after.keys()
     assert all(torch.equal(v, after[k]) and v.dtype == after[k].dtype for k, v in before.items())
+
+
+@pytest.mark.parametrize(('chosen', 'expected'), [
+    ({}, '1000'), ({'OMP_WAIT_POLICY': 'PASSIVE'}, '0'), ({'GOMP_SPINCOUNT': '77'}, '77')])
+def test_threads_that_wait_sleep_soon_unless_the_user_has_decided(chosen, expected):
+    environment = {name: value for name, value in os.environ.items()
+                   if name not in ('OMP_WAIT_POLICY', 'GOMP_SPINCOUNT')}
+    # OpenMP itself says what it goes by.
+    done = subprocess.run(
+        [sys.executable, '-c', 'import grasp_stn_ros.detector'], capture_output=True, text=True,
+        env={**environment, **chosen, 'OMP_DISPLAY_ENV': 'VERBOSE'}, timeout=120, check=True)
+    spins = re.findall(r"GOMP_SPINCOUNT = '(\d+)'", done.stderr)
+    if not spins:
+        pytest.skip("this PyTorch's OpenMP is not GCC's; install the one of requirements.txt")
+    assert set(spins) == {expected}
