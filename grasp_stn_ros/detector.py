@@ -233,7 +233,7 @@ class GraspDetector:
             round_to_bf16(self._model)
         for network in {self._model.for_images(with_depth) for with_depth in (True, False)}:
             if network.TRACEABLE:
-                network.tracer = Tracer(self.precision == 'bf16')
+                network.tracer = Tracer(network, self.precision == 'bf16')
 
     def _prepare(self, frame: RgbdFrame, view: View) -> tuple[torch.Tensor, NetworkInput]:
         """Return the network's input (1, 7, S, S) on the device, and what comes with it."""

@@ -95,7 +95,7 @@ def _bf16(model: Packed) -> Engine:
 def _by_stages(model: Packed, image: Tensor, jaw: Tensor, threads: int) -> Engine:
     """Return what the detector does."""
     rounded = round_to_bf16(copy.deepcopy(model))
-    rounded.network.tracer = Tracer(bf16=True)
+    rounded.network.tracer = Tracer(rounded.network, bf16=True)
     return lambda x, j: rounded(x, j).float().numpy()
 
 

@@ -24,7 +24,7 @@ import click
 import numpy as np
 from rich.console import Console
 from rich.table import Table
-import torch  # before the package, whose setting is one of those to compare
+import torch  # noqa: F401  before the package, whose setting is one of those to compare
 
 from grasp_stn_ros.detector import GraspDetector
 from grasp_stn_ros.evaluation.benchmark import frames
@@ -43,7 +43,7 @@ def _detect(seconds: float, threads: int) -> None:
     detector.warm_up()
     print('ready', flush=True)
     sys.stdin.readline()
-    milliseconds = []
+    milliseconds: list[float] = []
     end = time.perf_counter() + seconds
     while (start := time.perf_counter()) < end:
         detector.detect(images[len(milliseconds) % 2])

@@ -15,7 +15,13 @@ from grasp_stn_ros.reasons import GraspError, Reason
 from grasp_stn_ros.rectangle import GraspRectangle, iou
 from grasp_stn_ros.rgbd import CameraIntrinsics, RgbdFrame
 from grasp_stn_ros.stn import checkpoint, transformer
-from grasp_stn_ros.stn.backbone import fold_batch_norm, round_to_bf16
+from grasp_stn_ros.stn.backbone import (
+    ConvBlock,
+    PackedConv,
+    fold_batch_norm,
+    pack_convolutions,
+    round_to_bf16,
+)
 from grasp_stn_ros.stn.multi_stage import ModelConfig, MultiStageSTN
 from grasp_stn_ros.stn.stages import STNCrop, STNRotation, STNScaleCrop
 from grasp_stn_ros.stn.tracing import Tracer
@@ -315,7 +321,7 @@ def test_traced_stages_answer_as_the_untraced_ones():
         assert isinstance(detector._model.tracer, Tracer)
         for count in (8, 3):
             detector.candidates = count
-            traced = _detections(detector, Tracer(precision == 'bf16'), images)
+            traced = _detections(detector, Tracer(detector._model, precision == 'bf16'), images)
             for a, b in zip(traced, _detections(detector, None, images), strict=True):
                 assert len(a.candidates) == len(b.candidates) <= count
                 assert list(a.milliseconds) == list(b.milliseconds)
@@ -324,9 +330,27 @@ def test_traced_stages_answer_as_the_untraced_ones():
                 assert a.best.score == pytest.approx(b.best.score, abs=1e-4)
 
 
+@pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])
+def test_packed_convolutions_answer_as_plain_ones(dtype):
+    """With and without a ReLU, for sizes they were packed for and others; unused ones remain."""
+    network = torch.nn.Sequential(ConvBlock(7, 16, 6, 4), ConvBlock(16, 16, activate=False),
+                                  torch.nn.Conv2d(16, 24, 1, groups=2), ConvBlock(24, 8))
+    network = fold_batch_norm(network.eval()).requires_grad_(False).to(dtype)
+    packed = copy.deepcopy(network)
+    images = torch.randn(2, 7, 64, 64, dtype=dtype), torch.randn(3, 7, 40, 48, dtype=dtype)
+    with torch.inference_mode():
+        pack_convolutions(packed, lambda: packed[:3](images[0]))
+        kinds = [type(m) for m in packed.modules() if isinstance(m, torch.nn.Conv2d | PackedConv)]
+        assert kinds == [PackedConv, PackedConv, PackedConv, torch.nn.Conv2d]
+        for image in images:
+            expected = network[:3](image)
+            assert (expected < 0).any() and (network[:1](image) == 0).any()
+            torch.testing.assert_close(packed[:3](image.float()), expected)
+
+
 def test_tracer_keeps_what_depends_on_its_input():
     """Other values of the same shapes give other results; other shapes and keys are others."""
-    tracer = Tracer()
+    tracer = Tracer(torch.nn.Module())
     with torch.inference_mode():
         for values in (torch.tensor([1.0, 5.0, 2.0]), torch.tensor([7.0, 5.0, 2.0]),
                        torch.tensor([3.0, 9.0])):
@@ -343,8 +367,8 @@ def test_what_cannot_be_traced_runs_untraced(monkeypatch):
         raise RuntimeError('TorchScript is gone')
 
     monkeypatch.setattr(torch.jit, 'trace', gone)
-    tracer = Tracer(bf16=True)
     layer = torch.nn.Linear(4, 4).requires_grad_(False)
+    tracer = Tracer(layer, bf16=True)
     with pytest.warns(RuntimeWarning, match='TorchScript is gone'), torch.inference_mode():
         assert tracer('layer', layer, torch.ones(1, 4)).dtype == torch.bfloat16
     with warnings.catch_warnings():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TypeVar
 
 import torch
@@ -88,3 +89,45 @@ def round_to_bf16(module: Network) -> Network:
         if not isinstance(child, Exact):
             round_to_bf16(child)
     return module
+
+
+class PackedConv(nn.Module):
+    """
+    A convolution for inference on the CPU: weights in the order in which oneDNN multiplies them.
+
+    A plain one puts them into that order in every call. A ReLU behind it is computed on the way.
+    """
+
+    def __init__(self, conv: nn.Conv2d, relu: bool, size: torch.Size):
+        """Do what ``conv`` does, for inputs of ``size`` (B, C, H, W); others take longer."""
+        super().__init__()
+        self._dtype = conv.weight.dtype
+        self.context = torch.ops.mkldnn_prepacked.conv2d_prepack(
+            conv.weight, conv.bias, conv.stride, conv.padding, conv.dilation, conv.groups,
+            list(size), 'relu' if relu else 'none')
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, inputs, H, W) -> (B, outputs, ...) in the precision of the weights."""
+        return torch.ops.mkldnn_prepacked.conv2d_run(x.to(self._dtype), self.context)
+
+
+def pack_convolutions(network: nn.Module, run: Callable[[], object]) -> None:
+    """Replace every convolution of ``network`` that ``run`` uses, in place, for inference."""
+    if not hasattr(torch.ops.mkldnn_prepacked, 'conv2d_prepack'):
+        return  # a PyTorch without oneDNN
+    sizes: dict[nn.Module, torch.Size] = {}
+    hooks = [module.register_forward_pre_hook(
+        lambda conv, inputs: sizes.update({conv: inputs[0].shape}))
+        for module in network.modules() if isinstance(module, nn.Conv2d)]
+    try:
+        run()
+    finally:
+        for hook in hooks:
+            hook.remove()
+    for parent in [*network.modules()]:
+        for name, child in parent.named_children():
+            if isinstance(child, nn.Conv2d) and child in sizes:
+                relu = False
+                if isinstance(parent, ConvBlock) and isinstance(parent.norm, nn.Identity):
+                    relu, parent.activate = parent.activate, False
+                setattr(parent, name, PackedConv(child, relu, sizes[child]))

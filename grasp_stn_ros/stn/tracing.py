@@ -15,15 +15,20 @@ import warnings
 import torch
 from torch import Tensor, nn
 
+from .backbone import PackedConv, pack_convolutions
+
 Part = Callable[..., Any]
 
 
 class _Module(nn.Module):
-    """A function as a module. What it refers to does not become a part of the module."""
+    """A function as a module. Of what it refers to only convolutions become a part of it."""
 
-    def __init__(self, function: Part):
+    def __init__(self, function: Part, network: nn.Module):
         super().__init__()
         self._function = (function,)
+        # Their weights are no tensors, which would be constants, and have to be found here.
+        self.convolutions = nn.ModuleList(
+            module for module in network.modules() if isinstance(module, PackedConv))
 
     def forward(self, *tensors: Tensor) -> Any:
         """Call it."""
@@ -35,11 +40,14 @@ class Tracer:
     Call functions of tensors as TorchScript, for inference on the CPU.
 
     They are traced under autocast to bf16 where ``bf16`` is set, and have to be called without it:
-    the casts are part of them, also those that a module forgoes.
+    the casts are part of them, also those that a module forgoes. The convolutions that they use
+    are packed before; the network is of no other use from then on.
     """
 
-    def __init__(self, bf16: bool = False):
-        """Nothing is traced yet."""
+    def __init__(self, network: nn.Module, bf16: bool = False):
+        """Trace functions that use parts of ``network``; nothing is traced yet."""
+        # In a tuple: it holds this, and is not to become a part of its own parts.
+        self._network = (network,)
         self._bf16 = bf16
         self._parts: dict[Hashable, Part] = {}
 
@@ -61,8 +69,11 @@ class Tracer:
             # is known, and torch.compile needs a C++ compiler on the robot.
             with warnings.catch_warnings():
                 warnings.simplefilter('ignore')
+                network, = self._network
                 with self._autocast():
-                    traced = torch.jit.trace(_Module(function).eval(), tensors, check_trace=False)
+                    pack_convolutions(network, lambda: function(*tensors))
+                    traced = torch.jit.trace(_Module(function, network).eval(), tensors,
+                                             check_trace=False)
                 # Not under autocast, which would take away the precision of Exact modules.
                 return torch.jit.freeze(traced)
         except Exception as error:  # a PyTorch that has no TorchScript any more: slower, not wrong
