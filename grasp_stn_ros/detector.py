@@ -196,7 +196,7 @@ class GraspDetector:
         candidates = ensemble.vote(seen) if self.turns > 1 else seen[0]
         candidates = self._with_poses(candidates, frame, first)
         clock.lap('grasp_pose')
-        best, reason, message = _choose(candidates, minimum_score, need_pose)
+        best, reason, message = choose(candidates, minimum_score, need_pose)
         return Detection(tuple(candidates), best, reason, message, clock.milliseconds,
                          view.region, first.support)
 
@@ -346,7 +346,7 @@ class GraspDetector:
         return done
 
 
-def _choose(candidates: list[Candidate], minimum_score: float,
+def choose(candidates: list[Candidate], minimum_score: float,
             need_pose: bool) -> tuple[Candidate | None, Reason, str]:
     """Max pooling over what can be executed."""
     good = [c for c in candidates if c.score >= minimum_score]
