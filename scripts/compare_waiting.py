@@ -77,6 +77,7 @@ def _measure(setting: dict[str, str], detections: int, busy: int, seconds: float
     finally:
         for process in (*others, *running):
             process.kill()
+            process.wait()
 
 
 @click.command()

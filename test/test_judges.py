@@ -1,0 +1,98 @@
+"""Scripts that judge: a peer in place of our network, and what the metric calls wrong."""
+
+import importlib.util
+import json
+from pathlib import Path
+import sys
+
+from click.testing import CliRunner
+import numpy as np
+import pytest
+import torch
+
+from grasp_stn_ros.evaluation.benchmark import frames
+from grasp_stn_ros.rectangle import angle_distance
+from grasp_stn_ros.simulation.domain import TABLETOP
+from grasp_stn_ros.simulation.labels import generate_dataset
+
+SCRIPTS = Path(__file__).parents[1] / 'scripts'
+
+
+def script(name: str):
+    spec = importlib.util.spec_from_file_location(name, SCRIPTS / f'{name}.py')
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+class Peer(torch.nn.Module):
+    """Says the same of every image: one peak, its angle against the clock, half the opening."""
+
+    def __init__(self, row: float, column: float, angle: float):
+        super().__init__()
+        self.place, self.angle = (row, column), angle
+        self.sizes = []
+
+    def forward(self, x):
+        """Four maps for images (1, 4, H, W); the place is a share of them."""
+        self.sizes.append(tuple(x.shape))
+        height, width = x.shape[2:]
+        rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing='ij')
+        away = (rows - self.place[0] * height) ** 2 + (columns - self.place[1] * width) ** 2
+        quality = torch.exp(-away / 50.0)[None, None]
+        angle = torch.full_like(quality, 2 * self.angle)
+        return quality, torch.cos(angle), torch.sin(angle), torch.full_like(quality, 0.5)
+
+
+@pytest.mark.parametrize(('view', 'side', 'x', 'y', 'opening'), [
+    ('crop', 224, 208 + 168, 128 + 56, 50), ('square', 480, 80 + 360, 120, 50),
+    ('resized', 224, 80 + 360, 120, 50 * 480 / 224)])
+def test_a_peers_maps_become_rectangles_of_the_image(view, side, x, y, opening):
+    """A quarter down and three quarters across what it sees, 30 degrees against the clock."""
+    peer = Peer(0.25, 0.75, np.radians(30))
+    detector = script('judge_peer').PeerDetector(peer, view, 100.0, 1)
+    frame, = frames(1)
+    first = detector._candidates(frame, 12.0, 1e9)[0]
+    assert peer.sizes == [(1, 4, side, side)]
+    assert (first.rectangle.x, first.rectangle.y) == pytest.approx((x, y), abs=2)
+    assert angle_distance(first.rectangle.theta, np.radians(-30)) < 0.02
+    assert first.rectangle.opening == pytest.approx(opening, rel=0.01)
+    assert first.rectangle.jaw == 12.0 and first.score == pytest.approx(0.86, abs=0.05)  # smoothed
+    found = detector.detect(frame)
+    # No farther than the gripper opens, and a pose by depth or a reason by name.
+    assert found.candidates and found.support is not None
+    for candidate in found.candidates:
+        assert candidate.grasp is not None or candidate.reason.name != 'OK'
+
+
+def test_answers_that_the_metric_calls_wrong_are_executed(tmp_path):
+    """Every answer is in one group, its share of lifts is that of its trials."""
+    generate_dataset(tmp_path / 'data', 3, 41, progress=False, candidates=12, domain=TABLETOP)
+    output = tmp_path / 'wrong.json'
+    done = CliRunner().invoke(script('try_wrong_answers').main, [
+        '--data', str(tmp_path / 'data'), '--json', str(output)])
+    assert done.exit_code == 0, done.output
+    result = json.loads(output.read_text())
+    wrong, only_plain, right = (group for group in result['answers'].values())
+    assert result['n'] > 0 and result['seed'] == 41
+    assert wrong['n'] == round((1 - result['plain']) * result['n'])
+    assert only_plain['n'] == round((result['plain'] - result['strict']) * result['n'])
+    rows = [row for group in (wrong, only_plain, right) for row in group['rows']]
+    assert all(0 <= row['lifts'] <= 1 and row['outcomes'] for row in rows)
+    for row in rows:
+        assert ('lifted' in row['outcomes']) == (row['lifts'] > 0)
+
+
+def test_frames_are_timed_beside_a_busy_process_that_ends_with_them(tmp_path, monkeypatch):
+    """The busy process is gone afterwards, also where a detection does not start."""
+    module = script('compare_waiting')
+    pids = tmp_path / 'pids'
+    monkeypatch.setattr(module, '_BUSY', f'import os; open({str(pids)!r}, "w").write('
+                                         'str(os.getpid()))\nwhile True: pass')
+    milliseconds = module._measure({'GOMP_SPINCOUNT': '1000'}, 1, 1, 0.5, 1)
+    assert milliseconds and min(milliseconds) > 0
+    assert not Path('/proc', pids.read_text()).exists()
+    with pytest.raises(module.click.ClickException, match='did not start'):
+        module._measure({'LD_LIBRARY_PATH': '', 'PYTHONPATH': str(tmp_path / 'nowhere'),
+                         'PYTHONHOME': str(tmp_path)}, 1, 0, 0.5, 1)
