@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from grasp_stn_ros.detector import GraspDetector
+from grasp_stn_ros.detector import GraspDetector, default_weights
 from grasp_stn_ros.evaluation.benchmark import frames
+from grasp_stn_ros.preprocessing import preprocess
 from grasp_stn_ros.reasons import GraspError, Reason
 from grasp_stn_ros.rectangle import GraspRectangle, iou
 from grasp_stn_ros.rgbd import CameraIntrinsics, RgbdFrame
@@ -346,6 +347,25 @@ def test_packed_convolutions_answer_as_plain_ones(dtype):
             expected = network[:3](image)
             assert (expected < 0).any() and (network[:1](image) == 0).any()
             torch.testing.assert_close(packed[:3](image.float()), expected)
+
+
+def test_packed_weights_answer_as_shipped_ones():
+    """All of the shipped networks' convolutions, with what comes behind them."""
+    network = fold_batch_norm(checkpoint.load(default_weights())[0].eval()).requires_grad_(False)
+    image = torch.from_numpy(preprocess(frames(1)[0]).channels)[None]
+    blind = image.clone()
+    blind[:, 3:] = 0
+    for given, part in ((image, network), (blind, network.for_images(False))):
+        with torch.inference_mode():
+            expected = part(given)
+            packed = copy.deepcopy(part)
+            pack_convolutions(packed, lambda x=given, p=packed: p(x))
+            found = packed(given)
+        assert not [m for m in packed.modules() if isinstance(m, torch.nn.Conv2d)
+                    and not (given is image and m in set(packed.without_depth.modules()))]
+        for name in ('location_logits', 'rectangles', 'score_logits'):
+            torch.testing.assert_close(getattr(found, name), getattr(expected, name),
+                                       atol=1e-3, rtol=1e-3)
 
 
 def test_tracer_keeps_what_depends_on_its_input():

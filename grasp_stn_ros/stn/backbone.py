@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,9 @@ Network = TypeVar('Network', bound=nn.Module)
 
 class ConvBlock(nn.Module):
     """Convolution, batch norm and, unless ``activate`` is False, ReLU."""
+
+    # Whether what ``activate`` stands for is a ReLU, which a packed convolution can compute.
+    PLAIN_RELU: ClassVar[bool] = True
 
     def __init__(self, inputs: int, outputs: int, kernel: int = 3, stride: int = 1,
                  activate: bool = True, groups: int = 1):
@@ -128,6 +131,7 @@ def pack_convolutions(network: nn.Module, run: Callable[[], object]) -> None:
         for name, child in parent.named_children():
             if isinstance(child, nn.Conv2d) and child in sizes:
                 relu = False
-                if isinstance(parent, ConvBlock) and isinstance(parent.norm, nn.Identity):
+                if (isinstance(parent, ConvBlock) and parent.PLAIN_RELU
+                        and isinstance(parent.norm, nn.Identity)):
                     relu, parent.activate = parent.activate, False
                 setattr(parent, name, PackedConv(child, relu, sizes[child]))

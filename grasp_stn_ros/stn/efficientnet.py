@@ -34,6 +34,8 @@ class PretrainedError(ValueError):
 class _Block(ConvBlock):
     """Convolution, batch norm as in TensorFlow and, unless ``activate`` is False, ReLU6."""
 
+    PLAIN_RELU = False
+
     def __init__(self, inputs: int, outputs: int, kernel: int = 1, stride: int = 1,
                  activate: bool = True, groups: int = 1):
         super().__init__(inputs, outputs, kernel, stride, activate, groups)
