@@ -12,12 +12,14 @@ start: alone, beside a process that computes with one thread, and two detections
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 import itertools
 import json
 import os
 from pathlib import Path
 import subprocess
 import sys
+import threading
 import time
 
 import click
@@ -33,7 +35,14 @@ from grasp_stn_ros.evaluation.report import write_json
 _WAITING = {'no setting': {}, 'asleep at once': {'OMP_WAIT_POLICY': 'PASSIVE'},
             '1,000 looks (this package)': {'GOMP_SPINCOUNT': '1000'}}
 _SITUATIONS = {'alone': (1, 0), 'beside a busy core': (1, 1), 'two detections': (2, 0)}
-_BUSY = 'while True: pass'
+# It ends by itself, should nobody be left to end it.
+_BUSY = """
+import sys, time
+end = time.monotonic() + float(sys.argv[1])
+while time.monotonic() < end: pass
+"""
+# Seconds after which a detection that has not answered does not answer any more.
+_DEADLINE = 120.0
 
 
 def _detect(seconds: float, threads: int) -> None:
@@ -51,6 +60,12 @@ def _detect(seconds: float, threads: int) -> None:
     print(json.dumps(milliseconds))
 
 
+def _end(processes: Sequence[subprocess.Popen]) -> None:
+    for process in processes:
+        process.kill()
+        process.wait()
+
+
 def _measure(setting: dict[str, str], detections: int, busy: int, seconds: float,
              threads: int) -> list[float]:
     """Milliseconds of all frames of so many detections at once, beside so many busy processes."""
@@ -62,22 +77,29 @@ def _measure(setting: dict[str, str], detections: int, busy: int, seconds: float
                                 stdin=subprocess.PIPE, stdout=subprocess.PIPE)
                for _ in range(detections)]
     others: list[subprocess.Popen] = []
+    limit = _DEADLINE + seconds
+    # A pipe has no deadline; one whose writer has been killed ends.
+    watchdog = threading.Timer(limit, _end, [running])
+    watchdog.start()
     try:
         for process in running:
             assert process.stdout is not None
             if process.stdout.readline().strip() != 'ready':
-                raise click.ClickException('a detection did not start; what it says is above')
-        others += [subprocess.Popen([sys.executable, '-c', _BUSY]) for _ in range(busy)]
+                raise click.ClickException(
+                    f'a detection did not start within {_DEADLINE:.0f} s; what it says is above')
+        others += [subprocess.Popen([sys.executable, '-c', _BUSY, str(limit)])
+                   for _ in range(busy)]
         for process in running:
             assert process.stdin is not None
             process.stdin.write('go\n')
             process.stdin.flush()
-        return [value for process in running
-                for value in json.loads(process.communicate(timeout=seconds + 60)[0])]
+        answers = [process.communicate()[0] for process in running]
+        if any(process.returncode for process in running):
+            raise click.ClickException('a detection ended without a result; what it says is above')
+        return [value for answer in answers for value in json.loads(answer)]
     finally:
-        for process in (*others, *running):
-            process.kill()
-            process.wait()
+        watchdog.cancel()
+        _end([*others, *running])
 
 
 @click.command()

@@ -33,7 +33,7 @@ from grasp_stn_ros.detection import Candidate, Detection
 from grasp_stn_ros.detector import GraspDetector, choose
 from grasp_stn_ros.evaluation import lift
 from grasp_stn_ros.evaluation.accuracy import judge, summarize
-from grasp_stn_ros.evaluation.report import wilson_interval, write_json
+from grasp_stn_ros.evaluation.report import write_json
 from grasp_stn_ros.preprocessing import fill_holes, preprocess
 from grasp_stn_ros.rectangle import GraspRectangle, wrap_angle
 from grasp_stn_ros.rgbd import RgbdFrame
@@ -133,6 +133,9 @@ class PeerDetector(GraspDetector):
 def main(grconvnet: Path, weights: str, view: str, opening: float, data: Path | None,
          images: int, scenes: int, seed: int, threads: int, output: Path | None) -> None:
     """Judge GR-ConvNet as our own model is judged."""
+    if not (grconvnet / weights).is_file():
+        raise click.ClickException(f'{grconvnet} has no weights {weights}; check it out whole, '
+                                   'or name others of its trained-models with --weights')
     sys.path.insert(0, str(grconvnet))
     network = torch.load(grconvnet / weights, map_location='cpu', weights_only=False)
     detector = PeerDetector(network, view, opening, threads)
@@ -147,11 +150,9 @@ def main(grconvnet: Path, weights: str, view: str, opening: float, data: Path | 
     if scenes:
         rows = [lift.run_scene(detector, seed, i) for i in track(range(scenes), 'scenes')]
         result['lifts'] = {**lift.summarize(rows), 'rows': rows}
-        lifted = sum(row['outcome'] == 'lifted' for row in rows)
-        low, high = wilson_interval(lifted, scenes)
-        click.echo(f'lifted {lifted} of {scenes}: {100 * lifted / scenes:.1f} % (95 %: '
-                   f'{100 * low:.1f} to {100 * high:.1f}), any candidate '
-                   f'{100 * result["lifts"]["any_candidate"]:.1f} %')
+        lifts, (low, high) = result['lifts'], result['lifts']['lift_interval']
+        click.echo(f'lifted {100 * lifts["lift"]:.1f} % of {scenes} (95 %: {100 * low:.1f} to '
+                   f'{100 * high:.1f}), any candidate {100 * lifts["any_candidate"]:.1f} %')
     if output is not None:
         write_json(output, result, threads)
 

@@ -23,13 +23,16 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from grasp_stn_ros.data.sample import DataError
 from grasp_stn_ros.data.simulated import SimulatedDataset
 from grasp_stn_ros.detector import GraspDetector
-from grasp_stn_ros.evaluation.accuracy import Outcome, judge
+from grasp_stn_ros.evaluation.accuracy import Outcome, judge, summarize
 from grasp_stn_ros.evaluation.report import write_json
+from grasp_stn_ros.simulation.domain import Domain
 from grasp_stn_ros.simulation.gripper import GraspTrial
 from grasp_stn_ros.simulation.labels import open_scene
 from grasp_stn_ros.simulation.own_trials import dataset_domain
+from grasp_stn_ros.stn.checkpoint import CheckpointError
 
 _TRIALS, _LIFTS = 20, 0.5
 
@@ -39,10 +42,10 @@ def _spread(rows: Sequence[Outcome], count: int) -> list[Outcome]:
     return [rows[i] for i in np.linspace(0, len(rows) - 1, min(count, len(rows))).astype(int)]
 
 
-def _tried(detector: GraspDetector, data: SimulatedDataset, folder: Path,
+def _tried(detector: GraspDetector, data: SimulatedDataset, domain: Domain,
            outcomes: Sequence[Outcome], what: str) -> list[dict[str, Any]]:
     """Execute the best grasp of each; a row for each, with its share of lifts."""
-    domain, rows = dataset_domain(folder), []
+    rows = []
     for outcome in track(outcomes, what):
         sample, index = data[outcome.index], data.index_of(outcome.index)
         scene = open_scene(data.seed, index, domain=domain)
@@ -75,9 +78,15 @@ def _tried(detector: GraspDetector, data: SimulatedDataset, folder: Path,
 @click.option('--json', 'output', type=click.Path(path_type=Path))
 def main(folder: Path, images: int, model: str, threads: int, output: Path | None) -> None:
     """Execute what the rectangle metric calls wrong."""
-    detector = GraspDetector(model, device='cpu', threads=threads)
-    data = SimulatedDataset(folder)
+    try:
+        detector = GraspDetector(model, device='cpu', threads=threads)
+        data, domain = SimulatedDataset(folder), dataset_domain(folder)
+    except (CheckpointError, DataError) as error:
+        raise click.ClickException(str(error)) from None
     outcomes = judge(detector, data, images)
+    if not outcomes:
+        raise click.ClickException(f'{folder} has no image with a grasp that lifts; simulate more')
+    found = summarize(outcomes)
     groups = {'wrong by the plain metric': [o for o in outcomes if not o.plain],
               'right by the plain metric only': [o for o in outcomes if o.plain and not o.strict]}
     groups['right by both'] = _spread([o for o in outcomes if o.strict],
@@ -85,16 +94,15 @@ def main(folder: Path, images: int, model: str, threads: int, output: Path | Non
     table = Table('answers', 'n', 'lift in half of the trials or more', 'mean share of lifts')
     result = {}
     for name, group in groups.items():
-        rows = _tried(detector, data, folder, group, name)
+        rows = _tried(detector, data, domain, group, name)
         lifting = sum(row['lifts'] >= _LIFTS for row in rows)
         share = float(np.mean([row['lifts'] for row in rows])) if rows else 0.0
         result[name] = {'n': len(rows), 'lifting': lifting, 'share_of_lifts': share, 'rows': rows}
         table.add_row(name, str(len(rows)), str(lifting), f'{100 * share:.1f} %')
     Console().print(table)
     if output is not None:
-        write_json(output, {'n': len(outcomes), 'seed': data.seed, 'trials': _TRIALS,
-                            'plain': sum(o.plain for o in outcomes) / len(outcomes),
-                            'strict': sum(o.strict for o in outcomes) / len(outcomes),
+        write_json(output, {'n': found['n'], 'seed': data.seed, 'trials': _TRIALS,
+                            'plain': found['plain'], 'strict': found['strict'],
                             'answers': result}, threads)
 
 

@@ -1,29 +1,18 @@
 """Scripts that judge: a peer in place of our network, and what the metric calls wrong."""
 
-import importlib.util
 import json
 from pathlib import Path
-import sys
 
 from click.testing import CliRunner
 import numpy as np
 import pytest
+from script_files import load_script
 import torch
 
 from grasp_stn_ros.evaluation.benchmark import frames
 from grasp_stn_ros.rectangle import angle_distance
 from grasp_stn_ros.simulation.domain import TABLETOP
 from grasp_stn_ros.simulation.labels import generate_dataset
-
-SCRIPTS = Path(__file__).parents[1] / 'scripts'
-
-
-def script(name: str):
-    spec = importlib.util.spec_from_file_location(name, SCRIPTS / f'{name}.py')
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 class Peer(torch.nn.Module):
@@ -51,7 +40,7 @@ class Peer(torch.nn.Module):
 def test_a_peers_maps_become_rectangles_of_the_image(view, side, x, y, opening):
     """A quarter down and three quarters across what it sees, 30 degrees against the clock."""
     peer = Peer(0.25, 0.75, np.radians(30))
-    detector = script('judge_peer').PeerDetector(peer, view, 100.0, 1)
+    detector = load_script('judge_peer').PeerDetector(peer, view, 100.0, 1)
     frame, = frames(1)
     first = detector._candidates(frame, 12.0, 1e9)[0]
     assert peer.sizes == [(1, 4, side, side)]
@@ -60,7 +49,7 @@ def test_a_peers_maps_become_rectangles_of_the_image(view, side, x, y, opening):
     assert first.rectangle.opening == pytest.approx(opening, rel=0.01)
     assert first.rectangle.jaw == 12.0 and first.score == pytest.approx(0.86, abs=0.05)  # smoothed
     found = detector.detect(frame)
-    # No farther than the gripper opens, and a pose by depth or a reason by name.
+    # A pose by depth, or a reason by name.
     assert found.candidates and found.support is not None
     for candidate in found.candidates:
         assert candidate.grasp is not None or candidate.reason.name != 'OK'
@@ -70,7 +59,7 @@ def test_answers_that_the_metric_calls_wrong_are_executed(tmp_path):
     """Every answer is in one group, its share of lifts is that of its trials."""
     generate_dataset(tmp_path / 'data', 3, 41, progress=False, candidates=12, domain=TABLETOP)
     output = tmp_path / 'wrong.json'
-    done = CliRunner().invoke(script('try_wrong_answers').main, [
+    done = CliRunner().invoke(load_script('try_wrong_answers').main, [
         '--data', str(tmp_path / 'data'), '--json', str(output)])
     assert done.exit_code == 0, done.output
     result = json.loads(output.read_text())
@@ -86,7 +75,7 @@ def test_answers_that_the_metric_calls_wrong_are_executed(tmp_path):
 
 def test_frames_are_timed_beside_a_busy_process_that_ends_with_them(tmp_path, monkeypatch):
     """The busy process is gone afterwards, also where a detection does not start."""
-    module = script('compare_waiting')
+    module = load_script('compare_waiting')
     pids = tmp_path / 'pids'
     monkeypatch.setattr(module, '_BUSY', f'import os; open({str(pids)!r}, "w").write('
                                          'str(os.getpid()))\nwhile True: pass')

@@ -1,29 +1,21 @@
 """The script that judges real pictures, on a checkout with one simulated picture."""
 
-import importlib.util
 import json
-from pathlib import Path
-import sys
 
 from click.testing import CliRunner
 import cv2
 import numpy as np
 import pytest
+from script_files import load_script
 
 from grasp_stn_ros.evaluation.benchmark import frames
 from grasp_stn_ros.rectangle import GraspRectangle
-
-SCRIPT = Path(__file__).parents[1] / 'scripts' / 'judge_real_images.py'
 
 
 @pytest.fixture(scope='module')
 def script():
     """Import the script."""
-    spec = importlib.util.spec_from_file_location('judge_real_images', SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+    return load_script('judge_real_images')
 
 
 def test_measure_tells_what_is_held_from_what_is_hit(script):

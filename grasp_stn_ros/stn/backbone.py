@@ -15,8 +15,7 @@ Network = TypeVar('Network', bound=nn.Module)
 class ConvBlock(nn.Module):
     """Convolution, batch norm and, unless ``activate`` is False, ReLU."""
 
-    # Whether what ``activate`` stands for is a ReLU, which a packed convolution can compute.
-    PLAIN_RELU: ClassVar[bool] = True
+    ACTIVATION: ClassVar[Callable[..., Tensor]] = staticmethod(F.relu)
 
     def __init__(self, inputs: int, outputs: int, kernel: int = 3, stride: int = 1,
                  activate: bool = True, groups: int = 1):
@@ -30,7 +29,7 @@ class ConvBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, inputs, H, W) -> (B, outputs, H / stride, W / stride)."""
         x = self.norm(self.conv(x))
-        return F.relu(x, inplace=True) if self.activate else x
+        return self.ACTIVATION(x, inplace=True) if self.activate else x
 
 
 class ResidualBlock(nn.Module):
@@ -131,7 +130,7 @@ def pack_convolutions(network: nn.Module, run: Callable[[], object]) -> None:
         for name, child in parent.named_children():
             if isinstance(child, nn.Conv2d) and child in sizes:
                 relu = False
-                if (isinstance(parent, ConvBlock) and parent.PLAIN_RELU
+                if (isinstance(parent, ConvBlock) and parent.ACTIVATION is F.relu
                         and isinstance(parent.norm, nn.Identity)):
                     relu, parent.activate = parent.activate, False
                 setattr(parent, name, PackedConv(child, relu, sizes[child]))

@@ -34,17 +34,12 @@ class PretrainedError(ValueError):
 class _Block(ConvBlock):
     """Convolution, batch norm as in TensorFlow and, unless ``activate`` is False, ReLU6."""
 
-    PLAIN_RELU = False
+    ACTIVATION = staticmethod(F.relu6)
 
     def __init__(self, inputs: int, outputs: int, kernel: int = 1, stride: int = 1,
                  activate: bool = True, groups: int = 1):
         super().__init__(inputs, outputs, kernel, stride, activate, groups)
         self.norm = nn.BatchNorm2d(outputs, eps=1e-3)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, inputs, H, W) -> (B, outputs, H / stride, W / stride)."""
-        x = self.norm(self.conv(x))
-        return F.relu6(x, inplace=True) if self.activate else x
 
 
 class _InvertedResidual(nn.Module):

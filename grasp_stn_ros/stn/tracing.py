@@ -41,13 +41,12 @@ class Tracer:
 
     They are traced under autocast to bf16 where ``bf16`` is set, and have to be called without it:
     the casts are part of them, also those that a module forgoes. The convolutions that they use
-    are packed before; the network is of no other use from then on.
+    are packed before; the network is for inference only from then on.
     """
 
     def __init__(self, network: nn.Module, bf16: bool = False):
         """Trace functions that use parts of ``network``; nothing is traced yet."""
-        # In a tuple: it holds this, and is not to become a part of its own parts.
-        self._network = (network,)
+        self._network = network
         self._bf16 = bf16
         self._parts: dict[Hashable, Part] = {}
 
@@ -69,10 +68,9 @@ class Tracer:
             # is known, and torch.compile needs a C++ compiler on the robot.
             with warnings.catch_warnings():
                 warnings.simplefilter('ignore')
-                network, = self._network
                 with self._autocast():
-                    pack_convolutions(network, lambda: function(*tensors))
-                    traced = torch.jit.trace(_Module(function, network).eval(), tensors,
+                    pack_convolutions(self._network, lambda: function(*tensors))
+                    traced = torch.jit.trace(_Module(function, self._network).eval(), tensors,
                                              check_trace=False)
                 # Not under autocast, which would take away the precision of Exact modules.
                 return torch.jit.freeze(traced)
