@@ -4,13 +4,15 @@ import json
 from pathlib import Path
 
 from click.testing import CliRunner
+import cv2
 import numpy as np
 import pytest
 from script_files import load_script
 import torch
 
+from grasp_stn_ros.data.sample import DataError
 from grasp_stn_ros.evaluation.benchmark import frames
-from grasp_stn_ros.rectangle import angle_distance
+from grasp_stn_ros.rectangle import GraspRectangle, angle_distance
 from grasp_stn_ros.simulation.domain import TABLETOP
 from grasp_stn_ros.simulation.labels import generate_dataset
 
@@ -53,6 +55,28 @@ def test_a_peers_maps_become_rectangles_of_the_image(view, side, x, y, opening):
     assert found.candidates and found.support is not None
     for candidate in found.candidates:
         assert candidate.grasp is not None or candidate.reason.name != 'OK'
+
+
+def test_a_peer_on_cornell_is_judged_in_every_way(tmp_path):
+    """It answers in the middle of what it sees: right where that is around the labels."""
+    folder = tmp_path / '01'
+    folder.mkdir()
+    for number, (x, y), depth in (('0100', (250, 200), True), ('0101', (400, 330), True),
+                                  ('0102', (300, 300), False)):
+        cv2.imwrite(str(folder / f'pcd{number}r.png'), np.full((480, 640, 3), 200, np.uint8))
+        if depth:
+            cv2.imwrite(str(folder / f'pcd{number}d.png'), np.full((480, 640), 900, np.uint16))
+        label = GraspRectangle(x, y, 0.0, 56.0, 28.0)
+        (folder / f'pcd{number}cpos.txt').write_text(
+            ''.join(f'{a} {b}\n' for a, b in label.corners))
+    found = load_script('judge_peer').judge_on_cornell(Peer(0.5, 0.5, 0.0), tmp_path)
+    assert found['n'] == 2 and len(found['ways']) == 8
+    for way in found['ways']:
+        assert way['plain'] == (1.0 if way['view'].startswith('224') else 0.0)
+    for path in folder.glob('*d.png'):
+        path.unlink()
+    with pytest.raises(DataError, match='no image with depth'):
+        load_script('judge_peer').judge_on_cornell(Peer(0.5, 0.5, 0.0), tmp_path)
 
 
 def test_answers_that_the_metric_calls_wrong_are_executed(tmp_path):
