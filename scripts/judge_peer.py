@@ -51,11 +51,25 @@ from grasp_stn_ros.rgbd import RgbdFrame
 _APART, _PEAKS, _SIGMA = 20, 8, (2.0, 1.0)
 # The side of the images that it was trained on.
 _SIDE = 224
+WEIGHTS = 'trained-models/cornell-randsplit-rgbd-grconvnet3-drop1-ch16/epoch_30_iou_0.97'
+# Pixels of opening that an output of one means, as its training divides.
+UNIT = 112.0
 VIEWS = {
     'crop': 'the central 224 pixels, as its authors cut out of a camera image',
     'square': 'the largest centred square, pixel by pixel',
     'resized': 'the largest centred square, shrunk to 224 pixels',
 }
+
+
+def load_peer(folder: Path, weights: str = WEIGHTS) -> torch.nn.Module:
+    """Network of the checkout ``folder``; raises ClickException. Runs what is pickled there."""
+    if not (folder / weights).is_file():
+        raise click.ClickException(f'{folder} has no weights {weights}; check it out whole, '
+                                   'or name others of its trained-models with --weights')
+    sys.path.insert(0, str(folder))
+    network: torch.nn.Module = torch.load(folder / weights, map_location='cpu',
+                                          weights_only=False)
+    return network.eval()
 
 
 class PeerDetector(GraspDetector):
@@ -64,7 +78,7 @@ class PeerDetector(GraspDetector):
     def __init__(self, network: torch.nn.Module, view: str, opening: float, threads: int):
         """``view`` is one of :data:`VIEWS`; ``opening`` the pixels that an output of one means."""
         super().__init__(device='cpu', threads=threads, precision='fp32')
-        self._peer, self._view, self._unit = network.eval(), view, opening
+        self._peer, self._view, self._unit = network, view, opening
 
     def detect(self, frame: RgbdFrame, region: Any = None, minimum_score: float = 0.0,
                need_pose: bool = True, jaw_pixels: float | None = None) -> Detection:
@@ -141,7 +155,7 @@ CORNELL_VIEWS = {
     'labels': '224 pixels around the middle of the labels, as its authors cut out test images',
     'region': 'what ours sees, the same 400 pixels of every image',
 }
-_OPENINGS = (112.0, 150.0)
+_OPENINGS = (UNIT, 150.0)
 _HEIGHTS = ('half the opening, as its authors have it', 'the jaws that ours is told')
 
 
@@ -205,12 +219,10 @@ def _window(view: str, labels: list[GraspRectangle], size: tuple[int, int]) \
 @click.command()
 @click.option('--grconvnet', required=True,
               type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.option('--weights', show_default=True,
-              default='trained-models/cornell-randsplit-rgbd-grconvnet3-drop1-ch16/'
-                      'epoch_30_iou_0.97', help='A file in that folder.')
+@click.option('--weights', default=WEIGHTS, show_default=True, help='A file in that folder.')
 @click.option('--view', type=click.Choice([*VIEWS]), default='square', show_default=True,
               help='; '.join(f'{name}: {what}' for name, what in VIEWS.items()))
-@click.option('--opening', default=112.0, type=click.FloatRange(1), show_default=True,
+@click.option('--opening', default=UNIT, type=click.FloatRange(1), show_default=True,
               help='Pixels that an output of one means: 150 as its authors have it, 112 as its '
                    'training divides.')
 @click.option('--data', type=click.Path(exists=True, file_okay=False, path_type=Path),
@@ -227,11 +239,7 @@ def main(grconvnet: Path, weights: str, view: str, opening: float, data: Path | 
          cornell: Path | None, images: int, scenes: int, seed: int, threads: int,
          output: Path | None) -> None:
     """Judge GR-ConvNet as our own model is judged."""
-    if not (grconvnet / weights).is_file():
-        raise click.ClickException(f'{grconvnet} has no weights {weights}; check it out whole, '
-                                   'or name others of its trained-models with --weights')
-    sys.path.insert(0, str(grconvnet))
-    network = torch.load(grconvnet / weights, map_location='cpu', weights_only=False)
+    network = load_peer(grconvnet, weights)
     detector = PeerDetector(network, view, opening, threads)
     result: dict[str, Any] = {'peer': f'GR-ConvNet, {weights}', 'seed': None}
     if data is not None or scenes:
@@ -244,7 +252,7 @@ def main(grconvnet: Path, weights: str, view: str, opening: float, data: Path | 
                    f'{100 * found["any_plain"]:.1f} %')
     if cornell is not None:
         try:
-            result['cornell'] = judge_on_cornell(network.eval(), cornell)
+            result['cornell'] = judge_on_cornell(network, cornell)
         except DataError as error:
             raise click.ClickException(str(error)) from None
         for way in result['cornell']['ways']:

@@ -10,6 +10,9 @@ https://github.com/graspnet/graspnet-baseline):
 
     python scripts/judge_real_images.py --gqcnn gqcnn --graspnet graspnet-baseline \
         --sheet runs/real.png --json results/real_images.json
+
+With --grconvnet, a checkout of https://github.com/skumra/robotic-grasping that is trusted, its
+published weights are asked as well, in each of the ways to show them a picture.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ from typing import Any
 
 import click
 import cv2
+from judge_peer import UNIT, VIEWS, PeerDetector, load_peer
 import numpy as np
 from rich.console import Console
 from rich.table import Table
@@ -121,6 +125,17 @@ def _summary(rows: list[dict[str, Any]]) -> dict[str, float | None]:
             'median_score': float(np.median([r['score'] for r in found])) if found else None}
 
 
+def _detectors(model: str, threads: int, grconvnet: Path | None) \
+        -> Iterator[tuple[str, GraspDetector]]:
+    """Ours with all that it can see, then the peer with all ways to show it a picture."""
+    for seen in MODALITIES:
+        yield seen, GraspDetector(model, threads=threads, modality=seen)
+    if grconvnet is not None:
+        network = load_peer(grconvnet)
+        for view in VIEWS:
+            yield f'GR-ConvNet, {view}', PeerDetector(network, view, UNIT, threads)
+
+
 def _text(value: float | None) -> str:
     return '-' if value is None else f'{value:.2f}' if isinstance(value, float) else str(value)
 
@@ -128,13 +143,14 @@ def _text(value: float | None) -> str:
 @click.command()
 @click.option('--gqcnn', type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option('--graspnet', type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option('--grconvnet', type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option('--model', default='default', show_default=True)
 @click.option('--threads', default=1, show_default=True)
 @click.option('--sheet', type=click.Path(path_type=Path),
               help='Picture of all answers to colour and depth (PNG).')
 @click.option('--json', 'output', type=click.Path(path_type=Path))
-def main(gqcnn: Path | None, graspnet: Path | None, model: str, threads: int, sheet: Path | None,
-         output: Path | None) -> None:
+def main(gqcnn: Path | None, graspnet: Path | None, grconvnet: Path | None, model: str,
+         threads: int, sheet: Path | None, output: Path | None) -> None:
     """Detect in every picture of the checkouts that are named."""
     try:
         pictures = [*(gqcnn_pictures(gqcnn) if gqcnn else ()),
@@ -148,8 +164,7 @@ def main(gqcnn: Path | None, graspnet: Path | None, model: str, threads: int, sh
         table.add_column(column)
     rows: list[dict[str, Any]] = []
     summary: dict[str, dict[str, Any]] = {}
-    for seen in MODALITIES:
-        detector = GraspDetector(model, threads=threads, modality=seen)
+    for seen, detector in _detectors(model, threads, grconvnet):
         tiles, found = [], []
         for picture in pictures:
             # Without depth there is no pose, only a rectangle.
@@ -159,7 +174,7 @@ def main(gqcnn: Path | None, graspnet: Path | None, model: str, threads: int, sh
             tiles.append(tile(picture.frame.rgb, [], None if best is None else best.rectangle,
                               'no grasp' if best is None else f'{best.score:.2f}',
                               np.ones(picture.frame.rgb.shape[:2], bool)))
-        if sheet and seen == MODALITIES[0]:
+        if sheet and not rows:
             write_sheet(sheet, tiles)
         rows += found
         summary[seen] = {camera: _summary([r for r in found if r['camera'] == camera])
