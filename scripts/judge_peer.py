@@ -1,32 +1,37 @@
 #!/usr/bin/env python3
 """
-GR-ConvNet with its published weights before our judges: rectangle metric and lifts in simulation.
+GR-ConvNet and GG-CNN with weights of their authors before our judges: metric and lifts.
 
-The peer's code and weights are not part of this package; check them out and name the folder:
+The peers' code and weights are not part of this package; check one out and name the folder:
 
     git clone https://github.com/skumra/robotic-grasping
     python scripts/judge_peer.py --grconvnet robotic-grasping --data data/test \
         --json results/grconvnet.json
     python scripts/judge_peer.py --grconvnet robotic-grasping --cornell DIR_OF_CORNELL --scenes 0 \
         --json results/grconvnet_cornell.json
+    git clone https://github.com/dougsm/mvp_grasp
+    git -C mvp_grasp checkout fb2218cc72c720ce38d2a2d304ba686339ad02ea    # the last with weights
+    python scripts/judge_peer.py --ggcnn mvp_grasp --data data/test --json results/ggcnn.json
 
 The weights are pickled, so that opening them runs whatever code they name: only do that with
-a folder that you trust. They were trained on Cornell with depth, ours on simulated images of the
-same kind as those they are judged on; what is compared is what somebody gets who takes either as
-it is. Frames, the way from a rectangle to a pose, gripper and friction are those of
+a folder that you trust. GR-ConvNet's were trained on Cornell with depth, ours on simulated images
+of the same kind as those they are judged on; what is compared is what somebody gets who takes
+either as it is. Frames, the way from a rectangle to a pose, gripper and friction are those of
 `grasp_stn evaluate lift`; the peer's fingers go as deep as the baseline's.
 
-On Cornell it is at home: nine of ten images were its training part. There its answers are judged
-in every way that its code and ours differ in, and all of them are reported.
+On Cornell peers are at home. There their answers are judged in every way that their code and ours
+differ in, and all of them are reported.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 import itertools
 import math
 from pathlib import Path
 import sys
 from typing import Any
+import warnings
 
 import click
 import cv2
@@ -47,38 +52,104 @@ from grasp_stn_ros.preprocessing import fill_holes, preprocess
 from grasp_stn_ros.rectangle import GraspRectangle, wrap_angle
 from grasp_stn_ros.rgbd import RgbdFrame
 
-# What its authors take: peaks at least so many pixels apart, of at most so many, and smoothing.
-_APART, _PEAKS, _SIGMA = 20, 8, (2.0, 1.0)
-# The side of the images that it was trained on.
-_SIDE = 224
-WEIGHTS = 'trained-models/cornell-randsplit-rgbd-grconvnet3-drop1-ch16/epoch_30_iou_0.97'
-# Pixels of opening that an output of one means, as its training divides.
-UNIT = 112.0
+# What the authors of both take: peaks at least so many pixels apart, and of at most so many.
+_APART, _PEAKS = 20, 8
 VIEWS = {
-    'crop': 'the central 224 pixels, as its authors cut out of a camera image',
+    'crop': 'the central part of the size that it was trained on, as its authors cut it out',
     'square': 'the largest centred square, pixel by pixel',
-    'resized': 'the largest centred square, shrunk to 224 pixels',
+    'resized': 'the largest centred square, shrunk to the size that it was trained on',
 }
 
 
-def load_peer(folder: Path, weights: str = WEIGHTS) -> torch.nn.Module:
-    """Network of the checkout ``folder``; raises ClickException. Runs what is pickled there."""
-    if not (folder / weights).is_file():
-        raise click.ClickException(f'{folder} has no weights {weights}; check it out whole, '
-                                   'or name others of its trained-models with --weights')
-    sys.path.insert(0, str(folder))
-    network: torch.nn.Module = torch.load(folder / weights, map_location='cpu',
-                                          weights_only=False)
+@dataclass(frozen=True)
+class Peer:
+    """
+    A network that answers with four maps: quality, cosine, sine and opening.
+
+    ``side`` is that of the images it was trained on, ``openings`` the pixels of opening that an
+    output of one means, the first by its training and others by the rest of its authors' code,
+    ``blur`` what they smooth quality, angle and opening with (sigma in pixels).
+    """
+
+    name: str
+    network: torch.nn.Module
+    colours: bool
+    side: int
+    openings: tuple[float, ...]
+    blur: tuple[float, float, float]
+
+    def peaks(self, rgb: np.ndarray, depth: np.ndarray) \
+            -> list[tuple[float, float, float, float, float]]:
+        """
+        Peaks of the quality map as (x, y, theta, opening, score), best first.
+
+        ``rgb`` (H, W, 3) uint8 and ``depth`` (H, W) float32 metres without holes, H and W
+        multiples of 4. Pixels and radians as everywhere here; the opening is what the network
+        says, to be multiplied by one of ``openings``.
+        """
+        channels = [np.clip(depth - depth.mean(), -1, 1)]
+        if self.colours:
+            colours = rgb.astype(np.float32) / 255
+            channels += [*np.moveaxis(colours - colours.mean(), -1, 0)]
+        image = torch.from_numpy(np.stack(channels))[None]
+        with torch.inference_mode():
+            maps = [m[0, 0].numpy() for m in self.network(image)]
+        quality, cosine, sine, opening = (m[:rgb.shape[0], :rgb.shape[1]] for m in maps)
+        quality, angle, opening = (
+            cv2.GaussianBlur(m, (0, 0), sigma)
+            for m, sigma in zip((quality, np.arctan2(sine, cosine) / 2, opening), self.blur,
+                                strict=True))
+        found: list[tuple[float, float, float, float, float]] = []
+        for _ in range(_PEAKS):
+            row, column = np.unravel_index(int(np.argmax(quality)), quality.shape)
+            score = float(quality[row, column])
+            if found and score < 0.2:
+                break
+            # Its angles count against the clock, with y up.
+            found.append((float(column), float(row), float(wrap_angle(-angle[row, column])),
+                          float(opening[row, column]), score))
+            quality[max(0, row - _APART):row + _APART + 1,
+                    max(0, column - _APART):column + _APART + 1] = -np.inf
+        return found
+
+
+def grconvnet(folder: Path, weights: str = '') -> Peer:
+    """GR-ConvNet of the checkout ``folder``, by default with 16 channels; see :func:`_load`."""
+    weights = weights or ('trained-models/cornell-randsplit-rgbd-grconvnet3-drop1-ch16/'
+                          'epoch_30_iou_0.97')
+    # Its training divides openings by 112 pixels, the rest of its code multiplies by 150.
+    return Peer(f'GR-ConvNet, {weights}', _load(folder, folder / weights), True, 224,
+                (112.0, 150.0), (2.0, 2.0, 1.0))
+
+
+def ggcnn(folder: Path, weights: str = '') -> Peer:
+    """GG-CNN of mvp_grasp's checkout ``folder``, by default the best of three on validation."""
+    package = folder / 'ggcnn/src/ggcnn'
+    weights = weights or 'models/epoch_14_iou_0.82_best'
+    return Peer(f'GG-CNN, {weights}', _load(package, package / weights), False, 300, (150.0,),
+                (2.0, 1.0, 1.0))
+
+
+def _load(code: Path, weights: Path) -> torch.nn.Module:
+    """Network that ``weights`` hold; raises ClickException. Runs what is pickled there."""
+    if not weights.is_file():
+        raise click.ClickException(f'there are no weights {weights}; check the peer out whole and '
+                                   'at the commit that has them, or name others with --weights')
+    sys.path.insert(0, str(code))
+    with warnings.catch_warnings():
+        # Its layers were pickled by a PyTorch of long ago.
+        warnings.simplefilter('ignore', torch.serialization.SourceChangeWarning)
+        network: torch.nn.Module = torch.load(weights, map_location='cpu', weights_only=False)
     return network.eval()
 
 
 class PeerDetector(GraspDetector):
-    """GR-ConvNet in place of our network; poses and everything behind them are ours."""
+    """A peer in place of our network; poses and everything behind them are ours."""
 
-    def __init__(self, network: torch.nn.Module, view: str, opening: float, threads: int):
-        """``view`` is one of :data:`VIEWS`; ``opening`` the pixels that an output of one means."""
+    def __init__(self, peer: Peer, view: str, threads: int, opening: float = 0.0):
+        """``view`` is one of :data:`VIEWS`; ``opening`` of an output of one, 0 = the first."""
         super().__init__(device='cpu', threads=threads, precision='fp32')
-        self._peer, self._view, self._unit = network, view, opening
+        self._peer, self._view, self._unit = peer, view, opening or peer.openings[0]
 
     def detect(self, frame: RgbdFrame, region: Any = None, minimum_score: float = 0.0,
                need_pose: bool = True, jaw_pixels: float | None = None) -> Detection:
@@ -98,68 +169,39 @@ class PeerDetector(GraspDetector):
         """Peaks of its quality map, best first, as rectangles in pixels of the frame."""
         assert frame.depth is not None
         width, height = frame.size
-        side = _SIDE if self._view == 'crop' else min(width, height) // 4 * 4
+        side = self._peer.side if self._view == 'crop' else min(width, height) // 4 * 4
         x0, y0 = (width - side) // 2, (height - side) // 2
         window = np.s_[y0:y0 + side, x0:x0 + side]
-        known = np.isfinite(frame.depth)
-        depth = fill_holes(np.where(known, frame.depth, 0).astype(np.float32), known)[window]
-        rgb, scale = frame.rgb[window], 1.0
+        rgb, depth, scale = frame.rgb[window], _filled(frame.depth)[window], 1.0
         if self._view == 'resized':
-            scale = side / _SIDE
-            rgb, depth = (cv2.resize(image, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA)
+            size = self._peer.side
+            scale = side / size
+            rgb, depth = (cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA)
                           for image in (rgb, depth))
         found = []
-        for x, y, theta, opening, score in peaks(self._peer, rgb, depth, self._unit):
-            length = min(max(1.0, opening * scale), widest)
+        for x, y, theta, opening, score in self._peer.peaks(rgb, depth):
+            length = min(max(1.0, opening * self._unit * scale), widest)
             place = (x + 0.5) * scale - 0.5 + x0, (y + 0.5) * scale - 0.5 + y0
             found.append(Candidate(place, score, theta, GraspRectangle(
                 *place, theta, length, jaw or length / 2), min(max(score, 0.0), 1.0)))
         return found
 
 
-def peaks(network: torch.nn.Module, rgb: np.ndarray, depth: np.ndarray, unit: float) \
-        -> list[tuple[float, float, float, float, float]]:
-    """
-    Peaks of the quality map as (x, y, theta, opening, score), best first.
-
-    ``rgb`` (H, W, 3) uint8 and ``depth`` (H, W) float32 metres without holes, H and W multiples of
-    4; pixels and radians as everywhere here; ``unit`` is the opening in pixels that an output of
-    one means.
-    """
-    colours = rgb.astype(np.float32) / 255
-    channels = np.stack([np.clip(depth - depth.mean(), -1, 1),
-                         *np.moveaxis(colours - colours.mean(), -1, 0)])
-    with torch.inference_mode():
-        maps = [m[0, 0].numpy() for m in network(torch.from_numpy(channels)[None])]
-    quality, cosine, sine, opening = (m[:rgb.shape[0], :rgb.shape[1]] for m in maps)
-    quality, angle = (cv2.GaussianBlur(m, (0, 0), _SIGMA[0])
-                      for m in (quality, np.arctan2(sine, cosine) / 2))
-    opening = cv2.GaussianBlur(opening, (0, 0), _SIGMA[1]) * unit
-    found: list[tuple[float, float, float, float, float]] = []
-    for _ in range(_PEAKS):
-        row, column = np.unravel_index(int(np.argmax(quality)), quality.shape)
-        score = float(quality[row, column])
-        if found and score < 0.2:
-            break
-        # Its angles count against the clock, with y up.
-        found.append((float(column), float(row), float(wrap_angle(-angle[row, column])),
-                      float(opening[row, column]), score))
-        quality[max(0, row - _APART):row + _APART + 1,
-                max(0, column - _APART):column + _APART + 1] = -np.inf
-    return found
+def _filled(depth: np.ndarray) -> np.ndarray:
+    """Depth (H, W) with NaN for holes -> the same with filled holes."""
+    known = np.isfinite(depth)
+    return fill_holes(np.where(known, depth, 0).astype(np.float32), known)
 
 
-# What its code and ours differ in on Cornell: what is seen, what an output means, and how high a
-# rectangle is that has no height of its own.
+# What is seen of Cornell, and how high a rectangle is that has no height of its own.
 CORNELL_VIEWS = {
-    'labels': '224 pixels around the middle of the labels, as its authors cut out test images',
+    'labels': 'around the middle of the labels, as its authors cut out test images',
     'region': 'what ours sees, the same 400 pixels of every image',
 }
-_OPENINGS = (UNIT, 150.0)
 _HEIGHTS = ('half the opening, as its authors have it', 'the jaws that ours is told')
 
 
-def judge_on_cornell(network: torch.nn.Module, root: Path) -> dict[str, Any]:
+def judge_on_cornell(peer: Peer, root: Path) -> dict[str, Any]:
     """
     Share of right answers by the rectangle metric in the images of ``root`` that have depth.
 
@@ -171,17 +213,16 @@ def judge_on_cornell(network: torch.nn.Module, root: Path) -> dict[str, Any]:
     if not having:
         raise DataError(f'{root} has no image with depth, which the peer was trained with')
     right: dict[tuple[str, float, str], list[bool]] = {
-        way: [] for way in itertools.product(CORNELL_VIEWS, _OPENINGS, _HEIGHTS)}
+        way: [] for way in itertools.product(CORNELL_VIEWS, peer.openings, _HEIGHTS)}
     for index in track(having, 'Cornell'):
         sample = data[index]
         labels = sample.graspable()
         distance = _distances(root, sample)
         for view in CORNELL_VIEWS:
-            x0, y0, side = _window(view, labels, sample.frame.size)
+            x0, y0, side = _window(view, peer.side, labels, sample.frame.size)
             window = np.s_[y0:y0 + side, x0:x0 + side]
-            x, y, theta, opening, _ = peaks(network, sample.frame.rgb[window], distance[window],
-                                            1.0)[0]
-            for unit, height in itertools.product(_OPENINGS, _HEIGHTS):
+            x, y, theta, opening, _ = peer.peaks(sample.frame.rgb[window], distance[window])[0]
+            for unit, height in itertools.product(peer.openings, _HEIGHTS):
                 length = max(1.0, opening * unit)
                 jaw = length / 2 if height == _HEIGHTS[0] else JAW
                 right[view, unit, height].append(correct_by(
@@ -199,51 +240,54 @@ def _distances(root: Path, sample: LabelledFrame) -> np.ndarray:
     if path is None:
         raise DataError(f'image {sample.name} of {root} has a point cloud and no depth image; '
                         "make d.tiff of it as the peer's instructions say")
-    depth = checked_depth(path)
-    known = np.isfinite(depth)
-    return fill_holes(np.where(known, depth, 0).astype(np.float32), known)
+    return _filled(checked_depth(path))
 
 
-def _window(view: str, labels: list[GraspRectangle], size: tuple[int, int]) \
+def _window(view: str, side: int, labels: list[GraspRectangle], size: tuple[int, int]) \
         -> tuple[int, int, int]:
     """Left, top and side of what the network sees."""
     if view == 'region':
-        x, y, side, _ = (int(v) for v in REGION)
-        return x, y, side
+        x, y, width, _ = (int(v) for v in REGION)
+        return x, y, width
     middle = np.mean([label.corners for label in labels], axis=(0, 1)).astype(int)
-    x, y = (int(np.clip(m - _SIDE // 2, 0, edge - _SIDE))
+    x, y = (int(np.clip(m - side // 2, 0, edge - side))
             for m, edge in zip(middle, size, strict=True))
-    return x, y, _SIDE
+    return x, y, side
+
+
+_FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 
 
 @click.command()
-@click.option('--grconvnet', required=True,
-              type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.option('--weights', default=WEIGHTS, show_default=True, help='A file in that folder.')
+@click.option('--grconvnet', 'grconvnet_folder', type=_FOLDER, help='Checkout of GR-ConvNet.')
+@click.option('--ggcnn', 'ggcnn_folder', type=_FOLDER, help='Checkout of mvp_grasp.')
+@click.option('--weights', default='', help='Others in that folder than the default ones.')
 @click.option('--view', type=click.Choice([*VIEWS]), default='square', show_default=True,
               help='; '.join(f'{name}: {what}' for name, what in VIEWS.items()))
-@click.option('--opening', default=UNIT, type=click.FloatRange(1), show_default=True,
-              help='Pixels that an output of one means: 150 as its authors have it, 112 as its '
-                   'training divides.')
-@click.option('--data', type=click.Path(exists=True, file_okay=False, path_type=Path),
-              help='Simulated images for the rectangle metric.')
-@click.option('--cornell', type=click.Path(exists=True, file_okay=False, path_type=Path),
-              help='Cornell images for the rectangle metric.')
+@click.option('--opening', default=0.0, type=click.FloatRange(0),
+              help='Pixels that an output of one means; 0 = as in its training.')
+@click.option('--data', type=_FOLDER, help='Simulated images for the rectangle metric.')
+@click.option('--cornell', type=_FOLDER, help='Cornell images for the rectangle metric.')
 @click.option('--images', default=500, type=click.IntRange(1), show_default=True)
 @click.option('--scenes', default=300, type=click.IntRange(0), show_default=True,
               help='For lifts.')
 @click.option('--seed', default=2024, type=click.IntRange(0), show_default=True)
 @click.option('--threads', default=1, type=click.IntRange(1), show_default=True)
 @click.option('--json', 'output', type=click.Path(path_type=Path))
-def main(grconvnet: Path, weights: str, view: str, opening: float, data: Path | None,
-         cornell: Path | None, images: int, scenes: int, seed: int, threads: int,
-         output: Path | None) -> None:
-    """Judge GR-ConvNet as our own model is judged."""
-    network = load_peer(grconvnet, weights)
-    detector = PeerDetector(network, view, opening, threads)
-    result: dict[str, Any] = {'peer': f'GR-ConvNet, {weights}', 'seed': None}
+def main(grconvnet_folder: Path | None, ggcnn_folder: Path | None, weights: str, view: str,
+         opening: float, data: Path | None, cornell: Path | None, images: int, scenes: int,
+         seed: int, threads: int, output: Path | None) -> None:
+    """Judge a peer as our own model is judged."""
+    if grconvnet_folder is not None and ggcnn_folder is None:
+        peer = grconvnet(grconvnet_folder, weights)
+    elif ggcnn_folder is not None and grconvnet_folder is None:
+        peer = ggcnn(ggcnn_folder, weights)
+    else:
+        raise click.UsageError('name one checkout, with --grconvnet or --ggcnn')
+    detector = PeerDetector(peer, view, threads, opening)
+    result: dict[str, Any] = {'peer': peer.name, 'seed': None}
     if data is not None or scenes:
-        result |= {'view': VIEWS[view], 'opening': opening, 'seed': seed}
+        result |= {'view': VIEWS[view], 'opening': opening or peer.openings[0], 'seed': seed}
     if data is not None:
         found = summarize(judge(detector, SimulatedDataset(data), images))
         result['rectangle_metric'] = found
@@ -252,7 +296,7 @@ def main(grconvnet: Path, weights: str, view: str, opening: float, data: Path | 
                    f'{100 * found["any_plain"]:.1f} %')
     if cornell is not None:
         try:
-            result['cornell'] = judge_on_cornell(network, cornell)
+            result['cornell'] = judge_on_cornell(peer, cornell)
         except DataError as error:
             raise click.ClickException(str(error)) from None
         for way in result['cornell']['ways']:

@@ -11,8 +11,8 @@ https://github.com/graspnet/graspnet-baseline):
     python scripts/judge_real_images.py --gqcnn gqcnn --graspnet graspnet-baseline \
         --sheet runs/real.png --json results/real_images.json
 
-With --grconvnet, a checkout of https://github.com/skumra/robotic-grasping that is trusted, its
-published weights are asked as well, in each of the ways to show them a picture.
+With --grconvnet and --ggcnn, trusted checkouts as in judge_peer.py, the weights of their authors
+are asked as well, in each of the ways to show them a picture.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from typing import Any
 
 import click
 import cv2
-from judge_peer import UNIT, VIEWS, PeerDetector, load_peer
+from judge_peer import VIEWS, Peer, PeerDetector, ggcnn, grconvnet
 import numpy as np
 from rich.console import Console
 from rich.table import Table
@@ -125,15 +125,14 @@ def _summary(rows: list[dict[str, Any]]) -> dict[str, float | None]:
             'median_score': float(np.median([r['score'] for r in found])) if found else None}
 
 
-def _detectors(model: str, threads: int, grconvnet: Path | None) \
+def _detectors(model: str, threads: int, peers: list[Peer]) \
         -> Iterator[tuple[str, GraspDetector]]:
-    """Ours with all that it can see, then the peer with all ways to show it a picture."""
+    """Ours with all that it can see, then the peers with all ways to show them a picture."""
     for seen in MODALITIES:
         yield seen, GraspDetector(model, threads=threads, modality=seen)
-    if grconvnet is not None:
-        network = load_peer(grconvnet)
+    for peer in peers:
         for view in VIEWS:
-            yield f'GR-ConvNet, {view}', PeerDetector(network, view, UNIT, threads)
+            yield f'{peer.name.split(",")[0]}, {view}', PeerDetector(peer, view, threads)
 
 
 def _text(value: float | None) -> str:
@@ -143,14 +142,18 @@ def _text(value: float | None) -> str:
 @click.command()
 @click.option('--gqcnn', type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option('--graspnet', type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.option('--grconvnet', type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option('--grconvnet', 'grconvnet_folder',
+              type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option('--ggcnn', 'ggcnn_folder',
+              type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option('--model', default='default', show_default=True)
 @click.option('--threads', default=1, show_default=True)
 @click.option('--sheet', type=click.Path(path_type=Path),
               help='Picture of all answers to colour and depth (PNG).')
 @click.option('--json', 'output', type=click.Path(path_type=Path))
-def main(gqcnn: Path | None, graspnet: Path | None, grconvnet: Path | None, model: str,
-         threads: int, sheet: Path | None, output: Path | None) -> None:
+def main(gqcnn: Path | None, graspnet: Path | None, grconvnet_folder: Path | None,
+         ggcnn_folder: Path | None, model: str, threads: int, sheet: Path | None,
+         output: Path | None) -> None:
     """Detect in every picture of the checkouts that are named."""
     try:
         pictures = [*(gqcnn_pictures(gqcnn) if gqcnn else ()),
@@ -164,7 +167,9 @@ def main(gqcnn: Path | None, graspnet: Path | None, grconvnet: Path | None, mode
         table.add_column(column)
     rows: list[dict[str, Any]] = []
     summary: dict[str, dict[str, Any]] = {}
-    for seen, detector in _detectors(model, threads, grconvnet):
+    peers = [*((grconvnet(grconvnet_folder),) if grconvnet_folder else ()),
+             *((ggcnn(ggcnn_folder),) if ggcnn_folder else ())]
+    for seen, detector in _detectors(model, threads, peers):
         tiles, found = [], []
         for picture in pictures:
             # Without depth there is no pose, only a rectangle.

@@ -17,7 +17,7 @@ from grasp_stn_ros.simulation.domain import TABLETOP
 from grasp_stn_ros.simulation.labels import generate_dataset
 
 
-class Peer(torch.nn.Module):
+class Network(torch.nn.Module):
     """Says the same of every image: one peak, its angle against the clock, half the opening."""
 
     def __init__(self, row: float, column: float, angle: float):
@@ -26,7 +26,7 @@ class Peer(torch.nn.Module):
         self.sizes = []
 
     def forward(self, x):
-        """Four maps for images (1, 4, H, W); the place is a share of them."""
+        """Four maps for images (1, C, H, W); the place is a share of them."""
         self.sizes.append(tuple(x.shape))
         height, width = x.shape[2:]
         rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing='ij')
@@ -36,16 +36,21 @@ class Peer(torch.nn.Module):
         return quality, torch.cos(angle), torch.sin(angle), torch.full_like(quality, 0.5)
 
 
+def _peer(network, colours):
+    return load_script('judge_peer').Peer('GR-ConvNet', network, colours, 224, (100.0,),
+                                          (2.0, 2.0, 1.0))
+
+
 @pytest.mark.parametrize(('view', 'side', 'x', 'y', 'opening'), [
     ('crop', 224, 208 + 168, 128 + 56, 50), ('square', 480, 80 + 360, 120, 50),
     ('resized', 224, 80 + 360, 120, 50 * 480 / 224)])
 def test_a_peers_maps_become_rectangles_of_the_image(view, side, x, y, opening):
     """A quarter down and three quarters across what it sees, 30 degrees against the clock."""
-    peer = Peer(0.25, 0.75, np.radians(30))
-    detector = load_script('judge_peer').PeerDetector(peer, view, 100.0, 1)
+    network = Network(0.25, 0.75, np.radians(30))
+    detector = load_script('judge_peer').PeerDetector(_peer(network, True), view, 1)
     frame, = frames(1)
     first = detector._candidates(frame, 12.0, 1e9)[0]
-    assert peer.sizes == [(1, 4, side, side)]
+    assert network.sizes == [(1, 4, side, side)]
     assert (first.rectangle.x, first.rectangle.y) == pytest.approx((x, y), abs=2)
     assert angle_distance(first.rectangle.theta, np.radians(-30)) < 0.02
     assert first.rectangle.opening == pytest.approx(opening, rel=0.01)
@@ -69,14 +74,17 @@ def test_a_peer_on_cornell_is_judged_in_every_way(tmp_path):
         label = GraspRectangle(x, y, 0.0, 56.0, 28.0)
         (folder / f'pcd{number}cpos.txt').write_text(
             ''.join(f'{a} {b}\n' for a, b in label.corners))
-    found = load_script('judge_peer').judge_on_cornell(Peer(0.5, 0.5, 0.0), tmp_path)
-    assert found['n'] == 2 and len(found['ways']) == 8
+    network = Network(0.5, 0.5, 0.0)
+    peer = _peer(network, False)
+    found = load_script('judge_peer').judge_on_cornell(peer, tmp_path)
+    assert network.sizes[0] == (1, 1, 224, 224) and network.sizes[1] == (1, 1, 400, 400)
+    assert found['n'] == 2 and len(found['ways']) == 4
     for way in found['ways']:
-        assert way['plain'] == (1.0 if way['view'].startswith('224') else 0.0)
+        assert way['plain'] == (1.0 if way['view'].startswith('around') else 0.0)
     for path in folder.glob('*d.png'):
         path.unlink()
     with pytest.raises(DataError, match='no image with depth'):
-        load_script('judge_peer').judge_on_cornell(Peer(0.5, 0.5, 0.0), tmp_path)
+        load_script('judge_peer').judge_on_cornell(peer, tmp_path)
 
 
 def test_answers_that_the_metric_calls_wrong_are_executed(tmp_path):
