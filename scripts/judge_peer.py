@@ -5,19 +5,20 @@ GR-ConvNet and GG-CNN with weights of their authors before our judges: metric an
 The peers' code and weights are not part of this package; check one out and name the folder:
 
     git clone https://github.com/skumra/robotic-grasping
-    python scripts/judge_peer.py --grconvnet robotic-grasping --data data/test \
-        --json results/grconvnet.json
+    python scripts/judge_peer.py --grconvnet robotic-grasping --data data/test --meshes data/ycb \
+        --tables 100 --json results/grconvnet.json
     python scripts/judge_peer.py --grconvnet robotic-grasping --cornell DIR_OF_CORNELL --scenes 0 \
         --json results/grconvnet_cornell.json
     git clone https://github.com/dougsm/mvp_grasp
     git -C mvp_grasp checkout fb2218cc72c720ce38d2a2d304ba686339ad02ea    # the last with weights
-    python scripts/judge_peer.py --ggcnn mvp_grasp --data data/test --json results/ggcnn.json
+    python scripts/judge_peer.py --ggcnn mvp_grasp --data data/test --meshes data/ycb \
+        --tables 100 --json results/ggcnn.json
 
 The weights are pickled, so that opening them runs whatever code they name: only do that with
 a folder that you trust. GR-ConvNet's were trained on Cornell with depth, ours on simulated images
 of the same kind as those they are judged on; what is compared is what somebody gets who takes
 either as it is. Frames, the way from a rectangle to a pose, gripper and friction are those of
-`grasp_stn evaluate lift`; the peer's fingers go as deep as the baseline's.
+`grasp_stn evaluate lift` and `clutter`; the peer's fingers go as deep as the baseline's.
 
 On Cornell peers are at home. There their answers are judged in every way that their code and ours
 differ in, and all of them are reported.
@@ -39,18 +40,20 @@ import numpy as np
 from rich.progress import track
 import torch
 
+from grasp_stn_ros.cli_meshes import mesh_objects
 from grasp_stn_ros.data.cornell import JAW, REGION, CornellDataset
 from grasp_stn_ros.data.files import checked_depth
 from grasp_stn_ros.data.sample import DataError, LabelledFrame
 from grasp_stn_ros.data.simulated import SimulatedDataset
 from grasp_stn_ros.detection import Candidate, Detection
 from grasp_stn_ros.detector import GraspDetector, choose
-from grasp_stn_ros.evaluation import lift
+from grasp_stn_ros.evaluation import clutter, lift
 from grasp_stn_ros.evaluation.accuracy import correct_by, judge, summarize
 from grasp_stn_ros.evaluation.report import wilson_interval, write_json
 from grasp_stn_ros.preprocessing import fill_holes, preprocess
 from grasp_stn_ros.rectangle import GraspRectangle, wrap_angle
 from grasp_stn_ros.rgbd import RgbdFrame
+from grasp_stn_ros.simulation.mesh_data import MeshObjects
 
 # What the authors of both take: peaks at least so many pixels apart, and of at most so many.
 _APART, _PEAKS = 20, 8
@@ -255,6 +258,17 @@ def _window(view: str, side: int, labels: list[GraspRectangle], size: tuple[int,
     return x, y, side
 
 
+def _lifts(detector: GraspDetector, seed: int, scenes: int,
+           make: MeshObjects | None = None) -> dict[str, Any]:
+    """Lifts of single objects, procedural ones or those of ``make``."""
+    rows = [lift.run_scene(detector, seed, i, make) for i in track(range(scenes), 'scenes')]
+    found = lift.summarize(rows)
+    low, high = found['lift_interval']
+    click.echo(f'lifted {100 * found["lift"]:.1f} % of {scenes} (95 %: {100 * low:.1f} to '
+               f'{100 * high:.1f}), any candidate {100 * found["any_candidate"]:.1f} %')
+    return {**found, 'seed': seed, 'rows': rows}
+
+
 _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 
 
@@ -271,12 +285,16 @@ _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 @click.option('--images', default=500, type=click.IntRange(1), show_default=True)
 @click.option('--scenes', default=300, type=click.IntRange(0), show_default=True,
               help='For lifts.')
+@click.option('--meshes', type=_FOLDER,
+              help='Household objects to lift as well, in as many scenes of the next seed.')
+@click.option('--tables', default=0, type=click.IntRange(0), show_default=True,
+              help='With five objects each, to be cleared.')
 @click.option('--seed', default=2024, type=click.IntRange(0), show_default=True)
 @click.option('--threads', default=1, type=click.IntRange(1), show_default=True)
 @click.option('--json', 'output', type=click.Path(path_type=Path))
 def main(grconvnet_folder: Path | None, ggcnn_folder: Path | None, weights: str, view: str,
          opening: float, data: Path | None, cornell: Path | None, images: int, scenes: int,
-         seed: int, threads: int, output: Path | None) -> None:
+         meshes: Path | None, tables: int, seed: int, threads: int, output: Path | None) -> None:
     """Judge a peer as our own model is judged."""
     if grconvnet_folder is not None and ggcnn_folder is None:
         peer = grconvnet(grconvnet_folder, weights)
@@ -286,7 +304,7 @@ def main(grconvnet_folder: Path | None, ggcnn_folder: Path | None, weights: str,
         raise click.UsageError('name one checkout, with --grconvnet or --ggcnn')
     detector = PeerDetector(peer, view, threads, opening)
     result: dict[str, Any] = {'peer': peer.name, 'seed': None}
-    if data is not None or scenes:
+    if data is not None or scenes or tables:
         result |= {'view': VIEWS[view], 'opening': opening or peer.openings[0], 'seed': seed}
     if data is not None:
         found = summarize(judge(detector, SimulatedDataset(data), images))
@@ -304,11 +322,14 @@ def main(grconvnet_folder: Path | None, ggcnn_folder: Path | None, weights: str,
                        f'{way["view"]}; an output of one means {way["opening"]:.0f} pixels; '
                        f'height: {way["height"]}')
     if scenes:
-        rows = [lift.run_scene(detector, seed, i) for i in track(range(scenes), 'scenes')]
-        result['lifts'] = {**lift.summarize(rows), 'rows': rows}
-        lifts, (low, high) = result['lifts'], result['lifts']['lift_interval']
-        click.echo(f'lifted {100 * lifts["lift"]:.1f} % of {scenes} (95 %: {100 * low:.1f} to '
-                   f'{100 * high:.1f}), any candidate {100 * lifts["any_candidate"]:.1f} %')
+        result['lifts'] = _lifts(detector, seed, scenes)
+    if meshes is not None and scenes:
+        result['household'] = _lifts(detector, seed + 1, scenes, mesh_objects(meshes))
+    if tables:
+        rows = [clutter.run_scene(detector, seed, i) for i in track(range(tables), 'tables')]
+        cleared = result['clutter'] = {**clutter.summarize(rows), 'rows': rows}
+        click.echo(f'{cleared["removed"]} objects removed in {cleared["attempts"]} attempts, '
+                   f'{100 * cleared["removed_per_attempt"]:.1f} % an attempt')
     if output is not None:
         write_json(output, result, threads)
 

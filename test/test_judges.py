@@ -87,6 +87,27 @@ def test_a_peer_on_cornell_is_judged_in_every_way(tmp_path):
         load_script('judge_peer').judge_on_cornell(peer, tmp_path)
 
 
+def test_a_peer_of_a_checkout_is_judged_by_lifts_and_clutter(tmp_path):
+    """The same judges as ours, in one file; what is no checkout is named."""
+    script = load_script('judge_peer')
+    weights = tmp_path / 'ggcnn/src/ggcnn/models/epoch_14_iou_0.82_best'
+    for arguments, what in (([], 'name one checkout'), (['--ggcnn', str(tmp_path)], weights.name),
+                            (['--ggcnn', str(tmp_path), '--grconvnet', str(tmp_path)],
+                             'name one checkout')):
+        refused = CliRunner().invoke(script.main, arguments)
+        assert refused.exit_code != 0 and what in refused.output.replace('\n', '')
+    weights.parent.mkdir(parents=True)
+    torch.save(Network(0.5, 0.5, 0.0), weights)
+    output = tmp_path / 'peer.json'
+    done = CliRunner().invoke(script.main, ['--ggcnn', str(tmp_path), '--scenes', '2', '--tables',
+                                            '1', '--seed', '7', '--json', str(output)])
+    assert done.exit_code == 0, done.output
+    result = json.loads(output.read_text())
+    assert result['peer'] == f'GG-CNN, models/{weights.name}' and result['opening'] == 150
+    assert result['lifts']['n'] == 2 and result['lifts']['seed'] == result['seed'] == 7
+    assert result['clutter']['objects'] == 5 and result['clutter']['attempts'] >= 3
+
+
 def test_answers_that_the_metric_calls_wrong_are_executed(tmp_path):
     """Every answer is in one group, its share of lifts is that of its trials."""
     generate_dataset(tmp_path / 'data', 3, 41, progress=False, candidates=12, domain=TABLETOP)
