@@ -347,7 +347,7 @@ class GraspDetector:
 
 
 def choose(candidates: list[Candidate], minimum_score: float,
-            need_pose: bool) -> tuple[Candidate | None, Reason, str]:
+           need_pose: bool) -> tuple[Candidate | None, Reason, str]:
     """Max pooling over what can be executed."""
     good = [c for c in candidates if c.score >= minimum_score]
     if not good:
