@@ -17,7 +17,7 @@ from rich.table import Table
 from . import __version__
 from .cli_annotate import annotate
 from .cli_benchmark import benchmark
-from .cli_common import Commands, Shard, model_options, open_detector
+from .cli_common import Commands, Shard, middle_option, model_options, open_detector
 from .cli_doctor import doctor
 from .cli_meshes import mesh_objects, print_outcomes
 from .cli_recordings import record, replay
@@ -161,17 +161,19 @@ def accuracy(data: Path, split: Path | None, images: int | None, modality: str, 
 @click.option('--json', 'output', type=click.Path(path_type=Path), help='Write the result there.')
 @click.option('--worst', type=click.Path(path_type=Path),
               help='Draw the 24 failures with the highest scores into this picture.')
+@middle_option
 @model_options
 def lift(scenes: int, seed: int, meshes: Path | None, output: Path | None, worst: Path | None,
-         model: str, system: str | None, trained_on: str, device: str, threads: int,
-         candidates: int) -> None:
+         middle_weight: float, model: str, system: str | None, trained_on: str, device: str,
+         threads: int, candidates: int) -> None:
     """Lift success under strict physics, against the long-axis baseline on the same scenes."""
     from rich.progress import track
 
     from .evaluation import lift as lifting
     from .evaluation.failures import draw_failed
     from .evaluation.report import write_json
-    detector = open_detector(model, device, threads, candidates, system, trained_on)
+    detector = open_detector(model, device, threads, candidates, system, trained_on,
+                             middle_weight=middle_weight)
     make: Callable | None = None
     what = 'unseen procedural objects'
     if meshes:
@@ -192,7 +194,7 @@ def lift(scenes: int, seed: int, meshes: Path | None, output: Path | None, worst
     Console().print(table)
     if output:
         write_json(output, {**result, 'model': detector.model_name, 'seed': seed,
-                            'split': what, 'rows': rows})
+                            'split': what, 'middle_weight': middle_weight, 'rows': rows})
 
 
 @evaluate.command()
@@ -203,17 +205,19 @@ def lift(scenes: int, seed: int, meshes: Path | None, output: Path | None, worst
 @click.option('--json', 'output', type=click.Path(path_type=Path), help='Write the result there.')
 @click.option('--worst', type=click.Path(path_type=Path),
               help='Draw the 24 failed attempts with the highest scores into this picture.')
+@middle_option
 @model_options
 def clutter(scenes: int, objects: int, seed: int, output: Path | None, worst: Path | None,
-            model: str, system: str | None, trained_on: str, device: str, threads: int,
-            candidates: int) -> None:
+            middle_weight: float, model: str, system: str | None, trained_on: str, device: str,
+            threads: int, candidates: int) -> None:
     """Clear tables under strict physics, until they are empty or after 3 failures in a row."""
     from rich.progress import track
 
     from .evaluation import clutter as clearing
     from .evaluation.failures import FailedAttempts
     from .evaluation.report import write_json
-    detector = open_detector(model, device, threads, candidates, system, trained_on)
+    detector = open_detector(model, device, threads, candidates, system, trained_on,
+                             middle_weight=middle_weight)
     failed = FailedAttempts()
     rows = [clearing.run_scene(detector, seed, index, objects, failed.watch)
             for index in track(range(scenes), 'tables', disable=not sys.stderr.isatty())]
@@ -227,7 +231,8 @@ def clutter(scenes: int, objects: int, seed: int, output: Path | None, worst: Pa
                f'{scenes} tables cleared')
     if output:
         write_json(output, {**result, 'model': detector.model_name, 'seed': seed,
-                            'split': f'{objects} unseen procedural objects', 'rows': rows})
+                            'split': f'{objects} unseen procedural objects',
+                            'middle_weight': middle_weight, 'rows': rows})
 
 
 @main.command()

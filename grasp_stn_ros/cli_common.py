@@ -68,6 +68,12 @@ def model_options(command):
     return command
 
 
+middle_option = click.option(
+    '--middle-weight', type=click.FloatRange(0), default=0.0, show_default=True,
+    help="Prefer grasps near the middle of their object, by so much of the score's logit for each "
+         'metre from it.')
+
+
 def open_detector(model: str, device: str, threads: int, candidates: int = 0,
                   system: str | None = None, trained_on: str = TABLES[0],
                   **settings: Any) -> GraspDetector:

@@ -19,8 +19,16 @@ from . import ensemble
 from .cuda_path import CudaGraph, TensorPreprocessor
 from .detection import MINIMUM_SCORE, Candidate, Detection
 from .grasp_pose import APPROACHES, Gripper, approach_vector, rectangles_to_grasps
+from .middle import distances_from_middle, prefer_middle
 from .names import MODALITIES
-from .preprocessing import CHANNELS, INPUT_SIZE, NetworkInput, View, preprocess
+from .preprocessing import (
+    CHANNELS,
+    HEIGHT_SCALE,
+    INPUT_SIZE,
+    NetworkInput,
+    View,
+    preprocess,
+)
 from .reasons import GraspError, Reason
 from .rectangle import GraspRectangle, transform_rectangles, wrap_angle
 from .rgbd import CameraIntrinsics, RgbdFrame
@@ -81,7 +89,7 @@ class GraspDetector:
                  approach: str = 'support_plane',
                  approach_direction: tuple[float, float, float] = (0.0, 0.0, 1.0),
                  precision: str = 'auto', modality: str = 'rgbd', cuda_graph: bool = False,
-                 turns: int = 1):
+                 turns: int = 1, middle_weight: float = 0.0):
         """
         Load ``weights`` ('default', a .safetensors path, or a network) onto ``device``.
 
@@ -91,7 +99,8 @@ class GraspDetector:
         :data:`names.MODALITIES`, what of a frame the network sees (poses need depth all the same);
         ``cuda_graph`` runs the network as one graph, on a GPU only; ``turns`` > 1 is an ensemble
         of so many turned views of each image (see :mod:`ensemble`), which takes as many times as
-        long.
+        long; ``middle_weight`` (1/m) prefers grasps near the middle of their object, by so much
+        of the score's logit for each metre from it (see :mod:`middle`), where there is depth.
         Raises :class:`checkpoint.CheckpointError` or ValueError.
         """
         if not 1 <= turns <= 16:
@@ -126,6 +135,7 @@ class GraspDetector:
         self.precision = precision
         self.modality = modality
         self.turns = turns
+        self.middle_weight = middle_weight
         self._on_gpu: TensorPreprocessor | None = None
         self._cuda_graph = cuda_graph
         # For images with and without depth, and the finger depth that is a part of them.
@@ -190,6 +200,8 @@ class GraspDetector:
             clock.lap('preprocessing')
             outputs = self._infer(image, prepared.jaw(self.gripper.jaw_size, jaw_pixels),
                                   prepared.pixels_per_metre is not None, clock.lap)
+            if self.middle_weight:
+                self._prefer_middle(outputs, image, prepared)
             seen.append(self._decode(outputs, prepared, region))
             first = first or prepared
         assert first is not None
@@ -295,6 +307,16 @@ class GraspDetector:
         return torch.cat([outputs.locations, outputs.location_logits[..., None],
                           outputs.theta[..., None], outputs.rectangles,
                           outputs.scores[..., None], depths[..., None]], dim=-1)[0].float()
+
+    def _prefer_middle(self, outputs: dict[str, np.ndarray], image: torch.Tensor,
+                       prepared: NetworkInput) -> None:
+        """Lower the scores of grasps far from the middle of their object."""
+        if prepared.support is None or prepared.pixels_per_metre is None:
+            return
+        heights = image[0, 3].cpu().numpy() / HEIGHT_SCALE
+        distances = distances_from_middle(heights, outputs['rectangles'][:, :2],
+                                          prepared.pixels_per_metre)
+        outputs['scores'] = prefer_middle(outputs['scores'], distances, self.middle_weight)
 
     def _decode(self, outputs: dict[str, np.ndarray], prepared: NetworkInput,
                 region: tuple[float, float, float, float] | None) -> list[Candidate]:

@@ -55,7 +55,8 @@ def default_detector(values: dict[str, Any]):
     return GraspDetector(weights=weights, device=values['device'],
                          threads=values['threads'], candidates=values['candidates'],
                          gripper=parameters.gripper_from(values), approach=values['approach'],
-                         approach_direction=tuple(values['approach_direction']))
+                         approach_direction=tuple(values['approach_direction']),
+                         middle_weight=values['middle_weight'])
 
 
 class GraspNode(LifecycleNode):

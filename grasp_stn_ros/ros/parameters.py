@@ -183,6 +183,9 @@ PARAMETERS: tuple[Parameter, ...] = (
               'limit.', limits=(0.0, 1000.0), live=True),
     Parameter('minimum_score', MINIMUM_SCORE, 'Candidates below this score are no grasp.',
               limits=(0.0, 1.0), live=True),
+    Parameter('middle_weight', 0.0, 'Prefer grasps near the middle of their object: the logit of '
+              'the score is lowered by so much for each metre from it; 10 is a good value, 0 = do '
+              'not.', limits=(0.0, 1000.0), live=True),
     Parameter('service_timeout', 5.0, 'Deadline of a request that names none, seconds.',
               limits=(0.01, 600.0), live=True),
     Parameter('region', [0, 0, 0, 0], 'Region of interest x, y, width, height in pixels; zeros = '

@@ -1,0 +1,52 @@
+"""
+How far a grasp is from the middle of what it holds.
+
+Held by a light end, an object turns in the jaws or slides out of them. What a camera sees of its
+mass is its volume above the support: the middle here is the mean of its pixels, each by its
+height. An object is what hangs together above the support; several that touch are one.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+# Above the support, metres, something stands there; lower is noise of the depth.
+_ABOVE = 0.006
+# View pixels around a grasp within which its object is looked for: a rim is held beside itself.
+_REACH = 6
+
+
+def distances_from_middle(heights: np.ndarray, points: np.ndarray,
+                          pixels_per_metre: float) -> np.ndarray:
+    """
+    Distance (N,) in metres of each of ``points`` (N, 2) from the middle of the object there.
+
+    ``heights`` (S, S) float32 metres above the support; points (x, y) in its pixels. NaN where
+    nothing stands.
+    """
+    count, labels = cv2.connectedComponents((heights > _ABOVE).astype(np.uint8), connectivity=8)
+    rows, columns = np.nonzero(labels)
+    parts, weights = labels[rows, columns], heights[rows, columns]
+    mass = np.bincount(parts, weights, count)
+    with np.errstate(invalid='ignore', divide='ignore'):
+        middles = np.stack([np.bincount(parts, weights * line, count) / mass
+                            for line in (columns, rows)], axis=1)
+    distances = np.full(len(points), np.nan)
+    for i, (x, y) in enumerate(np.rint(points).astype(int)):
+        near = labels[max(0, y - _REACH):max(0, y + _REACH + 1),
+                      max(0, x - _REACH):max(0, x + _REACH + 1)]
+        there = np.bincount(near[near > 0])
+        if len(there):
+            distances[i] = np.hypot(*(points[i] - middles[there.argmax()])) / pixels_per_metre
+    return distances
+
+
+def prefer_middle(scores: np.ndarray, distances: np.ndarray, weight: float) -> np.ndarray:
+    """
+    Lower the logit of ``scores`` (N,) by ``weight`` (1/m) times ``distances`` (N,) in metres.
+
+    Where the distance is NaN the score stays. Scores of 0 and 1 stay as well.
+    """
+    odds = np.exp(-weight * np.where(np.isfinite(distances), distances, 0.0))
+    return scores * odds / (scores * odds + (1 - scores))
