@@ -164,8 +164,8 @@ def accuracy(data: Path, split: Path | None, images: int | None, modality: str, 
 @middle_option
 @model_options
 def lift(scenes: int, seed: int, meshes: Path | None, output: Path | None, worst: Path | None,
-         middle_weight: float, model: str, system: str | None, trained_on: str, device: str,
-         threads: int, candidates: int) -> None:
+         middle_weight: float | None, model: str, system: str | None, trained_on: str,
+         device: str, threads: int, candidates: int) -> None:
     """Lift success under strict physics, against the long-axis baseline on the same scenes."""
     from rich.progress import track
 
@@ -208,8 +208,8 @@ def lift(scenes: int, seed: int, meshes: Path | None, output: Path | None, worst
 @middle_option
 @model_options
 def clutter(scenes: int, objects: int, seed: int, output: Path | None, worst: Path | None,
-            middle_weight: float, model: str, system: str | None, trained_on: str, device: str,
-            threads: int, candidates: int) -> None:
+            middle_weight: float | None, model: str, system: str | None, trained_on: str,
+            device: str, threads: int, candidates: int) -> None:
     """Clear tables under strict physics, until they are empty or after 3 failures in a row."""
     from rich.progress import track
 

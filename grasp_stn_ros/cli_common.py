@@ -69,9 +69,9 @@ def model_options(command):
 
 
 middle_option = click.option(
-    '--middle-weight', type=click.FloatRange(0), default=0.0, show_default=True,
+    '--middle-weight', type=click.FloatRange(0),
     help="Prefer grasps near the middle of their object, by so much of the score's logit for each "
-         'metre from it.')
+         'metre from it.  [default: as the model card says]')
 
 
 def open_detector(model: str, device: str, threads: int, candidates: int = 0,

@@ -89,7 +89,7 @@ class GraspDetector:
                  approach: str = 'support_plane',
                  approach_direction: tuple[float, float, float] = (0.0, 0.0, 1.0),
                  precision: str = 'auto', modality: str = 'rgbd', cuda_graph: bool = False,
-                 turns: int = 1, middle_weight: float = 0.0):
+                 turns: int = 1, middle_weight: float | None = None):
         """
         Load ``weights`` ('default', a .safetensors path, or a network) onto ``device``.
 
@@ -100,7 +100,8 @@ class GraspDetector:
         ``cuda_graph`` runs the network as one graph, on a GPU only; ``turns`` > 1 is an ensemble
         of so many turned views of each image (see :mod:`ensemble`), which takes as many times as
         long; ``middle_weight`` (1/m) prefers grasps near the middle of their object, by so much
-        of the score's logit for each metre from it (see :mod:`middle`), where there is depth.
+        of the logit of the score before its calibration for each metre from it (see
+        :mod:`middle`), where there is depth; None = the model's.
         Raises :class:`checkpoint.CheckpointError` or ValueError.
         """
         if not 1 <= turns <= 16:
@@ -200,8 +201,7 @@ class GraspDetector:
             clock.lap('preprocessing')
             outputs = self._infer(image, prepared.jaw(self.gripper.jaw_size, jaw_pixels),
                                   prepared.pixels_per_metre is not None, clock.lap)
-            if self.middle_weight:
-                self._prefer_middle(outputs, image, prepared)
+            self._prefer_middle(outputs, image, prepared)
             seen.append(self._decode(outputs, prepared, region))
             first = first or prepared
         assert first is not None
@@ -311,12 +311,16 @@ class GraspDetector:
     def _prefer_middle(self, outputs: dict[str, np.ndarray], image: torch.Tensor,
                        prepared: NetworkInput) -> None:
         """Lower the scores of grasps far from the middle of their object."""
-        if prepared.support is None or prepared.pixels_per_metre is None:
+        config = self._model.config
+        weight = config.middle_weight if self.middle_weight is None else self.middle_weight
+        if not weight or prepared.support is None or prepared.pixels_per_metre is None:
             return
         heights = image[0, 3].cpu().numpy() / HEIGHT_SCALE
         distances = distances_from_middle(heights, outputs['rectangles'][:, :2],
                                           prepared.pixels_per_metre)
-        outputs['scores'] = prefer_middle(outputs['scores'], distances, self.middle_weight)
+        # The scores are calibrated already.
+        outputs['scores'] = prefer_middle(outputs['scores'], distances,
+                                          weight * config.calibration[0])
 
     def _decode(self, outputs: dict[str, np.ndarray], prepared: NetworkInput,
                 region: tuple[float, float, float, float] | None) -> list[Candidate]:

@@ -44,8 +44,8 @@ def test_scores_lose_logits_by_distance():
 def test_the_detector_lowers_scores_by_the_distance_of_their_grasps():
     """With the shipped weights; without depth nothing changes."""
     frame = frames(1)[0]
-    usual, middle = (GraspDetector(threads=1, precision='fp32', middle_weight=weight)
-                     for weight in (0.0, 10.0))
+    usual, middle, shipped = (GraspDetector(threads=1, precision='fp32', middle_weight=weight)
+                              for weight in (0.0, 10.0, None))
 
     def scores(detector, seen):
         found = detector.detect(seen, minimum_score=0.0, need_pose=False).candidates
@@ -55,5 +55,7 @@ def test_the_detector_lowers_scores_by_the_distance_of_their_grasps():
     assert before.keys() == after.keys() and len(before) > 1
     assert all(after[key] <= before[key] for key in before)
     assert any(after[key] < before[key] - 1e-4 for key in before)
+    # What the model card says is the default.
+    assert scores(shipped, frame) == after
     flat = RgbdFrame(frame.rgb, None, frame.intrinsics)
     assert scores(usual, flat) == scores(middle, flat)

@@ -29,16 +29,19 @@ OUTCOMES = ('same grasp', 'other grasp', 'only A', 'only B', 'neither')
 
 def detector_settings(parameters: dict[str, Any]) -> dict[str, Any]:
     """
-    Parameters of a node -> what its detector is created with: gripper and approach.
+    Parameters of a node -> what its detector is created with: gripper, approach, preference.
 
     What the recording does not say has the package's default.
     """
     names = {field.name for field in dataclasses.fields(Gripper)}
+    # Below zero, the model's.
+    weight = parameters.get('middle_weight', -1.0)
     lengths = {name.partition('.')[2]: value for name, value in parameters.items()
                if name.startswith('gripper.')}
     return {'gripper': Gripper(**{k: v for k, v in lengths.items() if k in names}),
             'approach': parameters.get('approach', 'support_plane'),
-            'approach_direction': tuple(parameters.get('approach_direction', (0.0, 0.0, 1.0)))}
+            'approach_direction': tuple(parameters.get('approach_direction', (0.0, 0.0, 1.0))),
+            'middle_weight': None if weight < 0 else weight}
 
 
 def detect_settings(parameters: dict[str, Any]) -> dict[str, Any]:

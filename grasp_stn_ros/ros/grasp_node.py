@@ -56,7 +56,7 @@ def default_detector(values: dict[str, Any]):
                          threads=values['threads'], candidates=values['candidates'],
                          gripper=parameters.gripper_from(values), approach=values['approach'],
                          approach_direction=tuple(values['approach_direction']),
-                         middle_weight=values['middle_weight'])
+                         middle_weight=parameters.middle_weight_from(values))
 
 
 class GraspNode(LifecycleNode):

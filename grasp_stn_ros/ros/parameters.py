@@ -183,9 +183,9 @@ PARAMETERS: tuple[Parameter, ...] = (
               'limit.', limits=(0.0, 1000.0), live=True),
     Parameter('minimum_score', MINIMUM_SCORE, 'Candidates below this score are no grasp.',
               limits=(0.0, 1.0), live=True),
-    Parameter('middle_weight', 0.0, 'Prefer grasps near the middle of their object: the logit of '
-              'the score is lowered by so much for each metre from it; 10 is a good value, 0 = do '
-              'not.', limits=(0.0, 1000.0), live=True),
+    Parameter('middle_weight', -1.0, 'Prefer grasps near the middle of their object: the logit '
+              'of the score is lowered by so much for each metre from it; 0 = do not, -1 = as the '
+              'model card says.', limits=(-1.0, 1000.0), live=True),
     Parameter('service_timeout', 5.0, 'Deadline of a request that names none, seconds.',
               limits=(0.01, 600.0), live=True),
     Parameter('region', [0, 0, 0, 0], 'Region of interest x, y, width, height in pixels; zeros = '
@@ -328,6 +328,12 @@ def limits_from(values: Mapping[str, Any]) -> Limits:
                   support_margin=values['support_margin'],
                   workspace=box(values['workspace.minimum'], values['workspace.maximum']),
                   opening_preference=preference if preference.any() else None)
+
+
+def middle_weight_from(values: Mapping[str, Any]) -> float | None:
+    """Return the preference for the middle of objects, None = the model's."""
+    weight = float(values['middle_weight'])
+    return None if weight < 0 else weight
 
 
 def stability_from(values: Mapping[str, Any]) -> Stability:

@@ -235,7 +235,7 @@ class Worker:
         # Live parameters that the detector keeps.
         self._detector.gripper = parameters.gripper_from(values)
         self._detector.approach = values['approach']
-        self._detector.middle_weight = values['middle_weight']
+        self._detector.middle_weight = parameters.middle_weight_from(values)
         self._detector.approach_direction = tuple(values['approach_direction'])
         try:
             return self._detector.detect(frame, region=region, minimum_score=score)

@@ -111,6 +111,14 @@ def _condition(metrics: dict[str, Any]) -> str:
 
 
 def _score_note(config: dict[str, Any]) -> str:
+    note = _calibration_note(config)
+    if config.get('middle_weight'):
+        note += (' For each metre that a grasp lies from the middle of its object, its logit before '
+                 f'the calibration is lowered by {config["middle_weight"]:g}.')
+    return note
+
+
+def _calibration_note(config: dict[str, Any]) -> str:
     if tuple(config.get('calibration', (1.0, 0.0))) == (1.0, 0.0):
         return 'The score orders candidates; it is not calibrated as a probability.'
     return ('The score is calibrated: about the probability that the grasp lifts under the '

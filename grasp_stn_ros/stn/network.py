@@ -30,6 +30,7 @@ class NetworkConfig:
     channels: int = 7
     candidates: int = 4
     calibration: tuple[float, float] = (1.0, 0.0)   # of the score, see StageOutputs
+    middle_weight: float = 0.0                      # 1/m, see grasp_stn_ros.middle
 
     def __post_init__(self):
         """Lists from JSON become tuples."""
