@@ -113,7 +113,7 @@ def _condition(metrics: dict[str, Any]) -> str:
 def _score_note(config: dict[str, Any]) -> str:
     note = _calibration_note(config)
     if config.get('middle_weight'):
-        note += (' For each metre that a grasp lies from the middle of its object, its logit before '
+        note += (' For each metre between a grasp and the middle of its object, its logit before '
                  f'the calibration is lowered by {config["middle_weight"]:g}.')
     return note
 
