@@ -13,8 +13,10 @@ import numpy as np
 
 # Above the support, metres, something stands there; lower is noise of the depth.
 _ABOVE = 0.006
-# View pixels around a grasp within which its object is looked for: a rim is held beside itself.
-_REACH = 6
+# Every so many-th pixel is looked at: a middle needs no more, and it takes a quarter of the time.
+_STEP = 2
+# Of these pixels around a grasp, in which its object is looked for: a rim is held beside itself.
+_REACH = 3
 
 
 def distances_from_middle(heights: np.ndarray, points: np.ndarray,
@@ -25,6 +27,8 @@ def distances_from_middle(heights: np.ndarray, points: np.ndarray,
     ``heights`` (S, S) float32 metres above the support; points (x, y) in its pixels. NaN where
     nothing stands.
     """
+    heights = heights[::_STEP, ::_STEP]
+    points = points / _STEP
     count, labels = cv2.connectedComponents((heights > _ABOVE).astype(np.uint8), connectivity=8)
     rows, columns = np.nonzero(labels)
     parts, weights = labels[rows, columns], heights[rows, columns]
@@ -38,8 +42,8 @@ def distances_from_middle(heights: np.ndarray, points: np.ndarray,
                       max(0, x - _REACH):max(0, x + _REACH + 1)]
         there = np.bincount(near[near > 0])
         if len(there):
-            distances[i] = np.hypot(*(points[i] - middles[there.argmax()])) / pixels_per_metre
-    return distances
+            distances[i] = np.hypot(*(points[i] - middles[there.argmax()]))
+    return distances * _STEP / pixels_per_metre
 
 
 def prefer_middle(scores: np.ndarray, distances: np.ndarray, weight: float) -> np.ndarray:
