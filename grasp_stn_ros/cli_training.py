@@ -269,8 +269,12 @@ def own_trials(data: Path, images: int | None, trials: int, shard: tuple[int, in
 @click.option('--out', type=click.Path(dir_okay=False, path_type=Path), required=True,
               help='Where to write the calibrated weights (.safetensors); a reliability diagram '
                    'and the figures come beside them.')
+@click.option('--middle-weight', type=click.FloatRange(0),
+              help='Let these weights prefer grasps near the middle of their object from now on, '
+                   'by so much of the logit for each metre from it; default: as they do.')
 @click.option('--threads', type=click.IntRange(0), default=0, show_default=True)
-def calibrate(scenes: int, seed: int, model: Path, out: Path, threads: int) -> None:
+def calibrate(scenes: int, seed: int, model: Path, out: Path, middle_weight: float | None,
+              threads: int) -> None:
     """
     Make the score a probability of lifting (Platt scaling on trials of the best candidates).
 
@@ -285,8 +289,8 @@ def calibrate(scenes: int, seed: int, model: Path, out: Path, threads: int) -> N
         raise click.UsageError(f'--out {out} must end in .safetensors')
     try:
         rows = measure(model, seed, range(scenes), threads, lambda sequence: track(
-            sequence, 'scenes', disable=not sys.stderr.isatty()))
-        figures = calibrated_copy(model, rows, out)
+            sequence, 'scenes', disable=not sys.stderr.isatty()), middle_weight)
+        figures = calibrated_copy(model, rows, out, middle_weight)
     except (checkpoint.CheckpointError, ValueError) as error:
         raise click.ClickException(str(error)) from None
     write_json(out.with_name(out.stem + '_calibration.json'),

@@ -315,6 +315,7 @@ class GraspDetector:
         weight = config.middle_weight if self.middle_weight is None else self.middle_weight
         if not weight or prepared.support is None or prepared.pixels_per_metre is None:
             return
+        # Behind the results, so that on a GPU nothing is left to be waited for.
         heights = image[0, 3].cpu().numpy() / HEIGHT_SCALE
         distances = distances_from_middle(heights, outputs['rectangles'][:, :2],
                                           prepared.pixels_per_metre)

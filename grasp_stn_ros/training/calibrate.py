@@ -28,16 +28,18 @@ _TRIED = 4
 
 
 def measure(model: str | Path, seed: int, scenes: range, threads: int = 0,
-            progress: Callable[[range], Iterable[int]] = iter) -> list[dict[str, Any]]:
+            progress: Callable[[range], Iterable[int]] = iter,
+            middle_weight: float | None = None) -> list[dict[str, Any]]:
     """
     Try out the best candidates of ``model`` in ``scenes`` of ``seed``.
 
-    Half of the scenes are of the wide domain, one camera each. Returns rows of scene, uncalibrated
-    score and whether the grasp lifted.
+    Half of the scenes are of the wide domain, one camera each. ``middle_weight``, where given,
+    takes the place of the model's. Returns rows of scene, uncalibrated score and whether the grasp
+    lifted.
     """
     network, _ = checkpoint.load(model)
     network.config = replace(network.config, calibration=(1.0, 0.0))
-    detector = GraspDetector(network, threads=threads)
+    detector = GraspDetector(network, threads=threads, middle_weight=middle_weight)
     rows = []
     for index in progress(scenes):
         domain = WIDE if index % 2 else BASIC
@@ -57,13 +59,14 @@ def measure(model: str | Path, seed: int, scenes: range, threads: int = 0,
     return rows
 
 
-def calibrated_copy(model: str | Path, rows: list[dict[str, Any]], out: str | Path) \
-        -> dict[str, Any]:
+def calibrated_copy(model: str | Path, rows: list[dict[str, Any]], out: str | Path,
+                    middle_weight: float | None = None) -> dict[str, Any]:
     """
     Write ``model`` with a calibration fitted to half of ``rows`` to ``out``.
 
-    Returns the error before and after on the other half, by scene. A diagram is written beside
-    ``out``. Raises ValueError where there are too few trials.
+    ``middle_weight`` is that of the rows, None = the model's. Returns the error before and after
+    on the other half, by scene. A diagram is written beside ``out``. Raises ValueError where there
+    are too few trials.
     """
     out = Path(out)
     scores = np.array([r['score'] for r in rows])
@@ -73,7 +76,10 @@ def calibrated_copy(model: str | Path, rows: list[dict[str, Any]], out: str | Pa
     calibration = fit_platt(scores[fitted], lifted[fitted])
     network, sidecar = checkpoint.load(model)
     after = apply_platt(scores, calibration)[~fitted]
-    network = _with_calibration(network, calibration)
+    changes: dict[str, Any] = {'calibration': calibration}
+    if middle_weight is not None:
+        changes['middle_weight'] = middle_weight
+    network = _changed(network, changes)
     checkpoint.save(out, network, checkpoint.notes(sidecar))
     before, held = scores[~fitted], lifted[~fitted]
     plot_reliability(out.with_name(out.stem + '_reliability.png'), reliability(before, held),
@@ -84,9 +90,9 @@ def calibrated_copy(model: str | Path, rows: list[dict[str, Any]], out: str | Pa
             'reliability': reliability(after, held)}
 
 
-def _with_calibration(network, calibration: tuple[float, float]):
-    """Return the network, its configuration changed."""
-    config = replace(network.config, calibration=calibration)
+def _changed(network, changes: dict[str, Any]):
+    """Return the network with another configuration."""
+    config = replace(network.config, **changes)
     again = build(network.ARCHITECTURE, config.to_dict())
     again.load_state_dict(network.state_dict())
     return again.eval()
