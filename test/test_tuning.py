@@ -198,6 +198,9 @@ def test_a_calibrated_copy_keeps_the_weights_and_the_order(tmp_path):
         a, b = raw(image, 6), model(image, 6)
     assert torch.equal(a.score_logits, b.score_logits)
     assert torch.equal(a.scores.argsort(), b.scores.argsort())
+    assert model.config.middle_weight == 0.0
+    calibrated_copy(tmp_path / 'out.safetensors', rows, tmp_path / 'middle.safetensors', 5.0)
+    assert checkpoint.load(tmp_path / 'middle.safetensors')[0].config.middle_weight == 5.0
 
 
 # ---------------------------------------------------------------------------- commands
