@@ -55,7 +55,7 @@ def test_the_detector_lowers_scores_by_the_distance_of_their_grasps():
     assert before.keys() == after.keys() and len(before) > 1
     assert all(after[key] <= before[key] for key in before)
     assert any(after[key] < before[key] - 1e-4 for key in before)
-    # What the model card says is the default.
-    assert scores(shipped, frame) == after
+    # What the model card says is the default, and it says nothing of it.
+    assert scores(shipped, frame) == before
     flat = RgbdFrame(frame.rgb, None, frame.intrinsics)
     assert scores(usual, flat) == scores(middle, flat)
