@@ -106,6 +106,8 @@ class GraspDetector:
         """
         if not 1 <= turns <= 16:
             raise ValueError(f'turns must lie between 1 and 16, got {turns}')
+        if middle_weight is not None and not middle_weight >= 0:
+            raise ValueError(f'middle_weight must not be negative, got {middle_weight}')
         if modality not in MODALITIES:
             raise ValueError(f'modality {modality!r}, expected one of {", ".join(MODALITIES)}')
         if approach not in APPROACHES:

@@ -25,7 +25,7 @@ def distances_from_middle(heights: np.ndarray, points: np.ndarray,
     Distance (N,) in metres of each of ``points`` (N, 2) from the middle of the object there.
 
     ``heights`` (S, S) float32 metres above the support; points (x, y) in its pixels. NaN where
-    nothing stands.
+    nothing stands, and for points that are not finite.
     """
     heights = heights[::_STEP, ::_STEP]
     points = points / _STEP
@@ -37,7 +37,8 @@ def distances_from_middle(heights: np.ndarray, points: np.ndarray,
         middles = np.stack([np.bincount(parts, weights * line, count) / mass
                             for line in (columns, rows)], axis=1)
     distances = np.full(len(points), np.nan)
-    for i, (x, y) in enumerate(np.rint(points).astype(int)):
+    for i in np.flatnonzero(np.isfinite(points).all(axis=1)):
+        x, y = np.rint(points[i]).astype(int)
         near = labels[max(0, y - _REACH):max(0, y + _REACH + 1),
                       max(0, x - _REACH):max(0, x + _REACH + 1)]
         there = np.bincount(near[near > 0])

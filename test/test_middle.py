@@ -22,12 +22,12 @@ def test_the_middle_is_that_of_the_volume_of_one_object():
     x = (handle * 34.5 + head * 64.5) / (handle + head)
     y = (handle * 40.5 + head * 40.5) / (handle + head)
     points = np.array([[12.0, 41.0], [64.0, 35.0], [104.5, 84.5], [100.0, 2.0], [200.0, -30.0],
-                       [20.0, 46.0]])
+                       [20.0, 46.0], [np.nan, 40.0]])
     found = distances_from_middle(heights, points, 1000.0)
     assert found[0] == pytest.approx(math.hypot(12 - x, 41 - y) / 1000, abs=1e-3)
     assert found[1] == pytest.approx(math.hypot(64 - x, 35 - y) / 1000, abs=1e-3)
     assert found[2] == pytest.approx(0.0, abs=1e-3)
-    assert np.isnan(found[3:5]).all()
+    assert np.isnan(found[3:5]).all() and np.isnan(found[6])
     # Beside the handle, within reach: a rim is held like that.
     assert found[5] == pytest.approx(math.hypot(20 - x, 46 - y) / 1000, abs=1e-3)
 
@@ -59,3 +59,5 @@ def test_the_detector_lowers_scores_by_the_distance_of_their_grasps():
     assert scores(shipped, frame) == before
     flat = RgbdFrame(frame.rgb, None, frame.intrinsics)
     assert scores(usual, flat) == scores(middle, flat)
+    with pytest.raises(ValueError, match='middle_weight'):
+        GraspDetector(middle_weight=-1.0)
