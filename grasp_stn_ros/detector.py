@@ -291,7 +291,8 @@ class GraspDetector:
                 packed = self._graphs[key](image, jaws)
             else:
                 packed = forward(image, jaws, lap)
-            # The one copy from the GPU, and the one synchronization.
+            # The one copy from the GPU, but for what _prefer_middle asks for where that is wanted,
+            # and the one synchronization.
             result = packed.cpu().numpy().astype(np.float64)
         return {'locations': result[:, :2], 'location_logits': result[:, 2],
                 'theta': result[:, 3], 'rectangles': result[:, 4:9], 'scores': result[:, 9],

@@ -19,6 +19,11 @@ _STEP = 2
 _REACH = 3
 
 
+def weight_of(parameter: float) -> float | None:
+    """Parameter ``middle_weight`` of a node -> that of its detector: below 0 None, the model's."""
+    return None if parameter < 0 else parameter
+
+
 def distances_from_middle(heights: np.ndarray, points: np.ndarray,
                           pixels_per_metre: float) -> np.ndarray:
     """

@@ -18,7 +18,11 @@ from grasp_stn_ros.simulation.labels import generate_dataset
 
 
 class Network(torch.nn.Module):
-    """Says the same of every image: one peak, its angle against the clock, half the opening."""
+    """
+    Stand-in for a peer, the same of every image.
+
+    One peak, its angle against the clock, half the opening.
+    """
 
     def __init__(self, row: float, column: float, angle: float):
         super().__init__()

@@ -247,6 +247,10 @@ def test_parameters_of_the_node_are_those_of_the_detector():
                                   'approach': 'optical_axis', 'mode': 'continuous'})
     assert settings['gripper'].maximum_opening == 0.05
     assert settings['approach'] == 'optical_axis'
+    # What a recording from before does not say, and -1, is the model's own number.
+    assert settings['middle_weight'] is None
+    assert detector_settings({'middle_weight': -1.0})['middle_weight'] is None
+    assert detector_settings({'middle_weight': 0.0})['middle_weight'] == 0.0
 
 
 def test_a_definition_brings_those_that_it_needs():

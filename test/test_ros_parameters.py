@@ -156,12 +156,14 @@ def test_live_parameters_take_effect_on_the_next_frame(rig):  # noqa: F811
         assert it.wait_for('pregrasp').pose.position.z == pytest.approx(first + 0.1 - offset)
     assert it.node.set_parameters([
         Parameter('gripper.maximum_opening', value=0.11), Parameter('approach', value='direction'),
-        Parameter('approach_direction', value=[0.0, 0.1, 1.0])])[2].successful
+        Parameter('approach_direction', value=[0.0, 0.1, 1.0]),
+        Parameter('middle_weight', value=7.5)])[2].successful
     it.received['grasp'].clear()
     it.camera.publish()
     it.wait_for('grasp')
     assert it.detector.gripper.maximum_opening == 0.11
     assert it.detector.approach_direction == (0.0, 0.1, 1.0)
+    assert it.detector.middle_weight == 7.5
 
 
 def test_a_read_only_parameter_says_so(rig):  # noqa: F811

@@ -17,6 +17,7 @@ import numpy as np
 
 from ..detection import MINIMUM_SCORE, Detection
 from ..grasp_pose import Gripper
+from ..middle import weight_of
 from ..reasons import GraspError
 from ..rectangle import angle_distance, iou, is_correct
 from .reader import Moment
@@ -34,14 +35,12 @@ def detector_settings(parameters: dict[str, Any]) -> dict[str, Any]:
     What the recording does not say has the package's default.
     """
     names = {field.name for field in dataclasses.fields(Gripper)}
-    # Below zero, the model's.
-    weight = parameters.get('middle_weight', -1.0)
     lengths = {name.partition('.')[2]: value for name, value in parameters.items()
                if name.startswith('gripper.')}
     return {'gripper': Gripper(**{k: v for k, v in lengths.items() if k in names}),
             'approach': parameters.get('approach', 'support_plane'),
             'approach_direction': tuple(parameters.get('approach_direction', (0.0, 0.0, 1.0))),
-            'middle_weight': None if weight < 0 else weight}
+            'middle_weight': weight_of(parameters.get('middle_weight', -1.0))}
 
 
 def detect_settings(parameters: dict[str, Any]) -> dict[str, Any]:

@@ -28,6 +28,7 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from rclpy.signals import SignalHandlerOptions
 
 from ..confined_paths import inside
+from ..middle import weight_of
 from ..reasons import GraspError
 from . import parameters
 from .diagnostics import Diagnostics
@@ -56,7 +57,7 @@ def default_detector(values: dict[str, Any]):
                          threads=values['threads'], candidates=values['candidates'],
                          gripper=parameters.gripper_from(values), approach=values['approach'],
                          approach_direction=tuple(values['approach_direction']),
-                         middle_weight=parameters.middle_weight_from(values))
+                         middle_weight=weight_of(values['middle_weight']))
 
 
 class GraspNode(LifecycleNode):

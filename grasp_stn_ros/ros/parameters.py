@@ -330,12 +330,6 @@ def limits_from(values: Mapping[str, Any]) -> Limits:
                   opening_preference=preference if preference.any() else None)
 
 
-def middle_weight_from(values: Mapping[str, Any]) -> float | None:
-    """Return the preference for the middle of objects, None = the model's."""
-    weight = float(values['middle_weight'])
-    return None if weight < 0 else weight
-
-
 def stability_from(values: Mapping[str, Any]) -> Stability:
     """Return the settings of the tracker."""
     return Stability(distance=values['stability.distance'], angle=values['stability.angle'],

@@ -19,6 +19,7 @@ from std_msgs.msg import Header
 
 from .. import limits
 from ..detection import Detection
+from ..middle import weight_of
 from ..reasons import GraspError, Reason
 from ..rgbd import RgbdFrame
 from ..stability import Tracker
@@ -235,7 +236,7 @@ class Worker:
         # Live parameters that the detector keeps.
         self._detector.gripper = parameters.gripper_from(values)
         self._detector.approach = values['approach']
-        self._detector.middle_weight = parameters.middle_weight_from(values)
+        self._detector.middle_weight = weight_of(values['middle_weight'])
         self._detector.approach_direction = tuple(values['approach_direction'])
         try:
             return self._detector.detect(frame, region=region, minimum_score=score)
