@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 import copy
 import dataclasses
 import functools
@@ -12,6 +13,7 @@ import sys
 import time
 import warnings
 
+import cv2
 import numpy as np
 import torch
 
@@ -145,6 +147,11 @@ class GraspDetector:
         self._graphs: dict[tuple[bool, float], CudaGraph] = {}
         # Of all frames: fresh memory for each would cost a millisecond of page faults.
         self._channels = np.zeros((CHANNELS, INPUT_SIZE, INPUT_SIZE), np.float32)
+        # The same with channels last, as the convolutions want it.
+        self._image = torch.zeros(1, CHANNELS, INPUT_SIZE, INPUT_SIZE).to(
+            memory_format=torch.channels_last)
+        # Where the network may use a second core, the colours may as well.
+        self._helper = (ThreadPoolExecutor(1, 'colours') if torch.get_num_threads() > 1 else None)
         self._place()
         self.candidates = candidates or model.config.candidates
         self.stage_titles = model.TITLES
@@ -257,8 +264,9 @@ class GraspDetector:
                 return self._on_gpu(frame, view, use_rgb, use_depth)
             except torch.OutOfMemoryError as error:
                 self._fall_back(error)
-        prepared = preprocess(frame, view, use_rgb, use_depth, self._channels)
-        return torch.from_numpy(prepared.channels)[None], prepared
+        prepared = preprocess(frame, view, use_rgb, use_depth, self._channels, self._helper)
+        cv2.merge([*prepared.channels], self._image[0].permute(1, 2, 0).numpy())
+        return self._image, prepared
 
     def _infer(self, image: torch.Tensor, jaw: float, with_depth: bool,
                lap: Callable[[str], None]) -> dict[str, np.ndarray]:

@@ -21,6 +21,7 @@ rolled, mirrored or moved, which is what a general :class:`View` describes.
 
 from __future__ import annotations
 
+from concurrent.futures import Executor
 from dataclasses import dataclass
 import math
 import threading
@@ -205,22 +206,37 @@ def _virtual_camera(frame: RgbdFrame, view: View) -> CameraIntrinsics:
 
 
 def preprocess(frame: RgbdFrame, view: View | None = None, use_rgb: bool = True,
-               use_depth: bool = True, out: np.ndarray | None = None) -> NetworkInput:
+               use_depth: bool = True, out: np.ndarray | None = None,
+               helper: Executor | None = None) -> NetworkInput:
     """
     Prepare ``frame`` for the network; ``view`` defaults to the largest centred square.
 
     ``use_rgb`` and ``use_depth`` leave a modality out (all its channels zero), in training and to
-    measure what it is worth. The channels go into ``out`` (7, S, S) float32, if there is one.
+    measure what it is worth. The channels go into ``out`` (7, S, S) float32, if there is one. A
+    ``helper`` thread prepares the colours while this one is busy with the depth.
     Raises :class:`GraspError` (NO_DEPTH) if nothing is left to see.
     """
     view = view or View.square(frame.size)
     size = view.size
     channels = np.empty((CHANNELS, size, size), np.float32) if out is None else out
-    seen = view_depth(frame, view, _workspace.array('depth', size, size)) if use_depth else None
+    if helper is not None and use_rgb and use_depth and frame.depth is not None:
+        colours = helper.submit(_colour_channels, frame.rgb, view, channels[:3])
+        try:
+            return _with_depth(frame, view, use_depth, use_rgb, channels)
+        finally:
+            colours.result()
     if use_rgb:
         _colour_channels(frame.rgb, view, channels[:3])
     else:
         channels[:3] = 0
+    return _with_depth(frame, view, use_depth, use_rgb, channels)
+
+
+def _with_depth(frame: RgbdFrame, view: View, use_depth: bool, use_rgb: bool,
+                channels: np.ndarray) -> NetworkInput:
+    """Add what depth there is to ``channels`` (7, S, S)."""
+    size = view.size
+    seen = view_depth(frame, view, _workspace.array('depth', size, size)) if use_depth else None
     if seen is not None and seen.valid.any():
         _depth_channels(seen.depth, seen.valid, seen.camera, seen.plane, channels[3:])
         return NetworkInput(channels, seen.valid, view, seen.support, seen.density)
@@ -377,7 +393,8 @@ def _depth_channels(depth: np.ndarray, valid: np.ndarray, camera: CameraIntrinsi
     cv2.magnitude(factor, normal[2], magnitude=factor)
     factor += np.float32(1e-9)
     np.divide(valid.view(np.uint8), factor, out=factor, dtype=np.float32)
-    normal *= factor
+    for component in normal:  # one by one, which takes half as long as all three at once
+        component *= factor
     up = plane.normal * [1.0, 1.0, -1.0]
     turn = rotation_to_z(up).astype(np.float32)
     flat, turned = normal.reshape(3, -1), out[1:].reshape(3, -1)

@@ -1,6 +1,8 @@
 """Preprocessing: the exact inverse of views, the channels of known scenes, holes."""
 
+from concurrent.futures import ThreadPoolExecutor
 import math
+import threading
 
 import cv2
 from hypothesis import given
@@ -221,3 +223,38 @@ def test_other_views_are_warped(region):
     # Half a pixel beside; more above than there is; more to the side.
     rgb = np.zeros((480, 640, 3), np.uint8)
     assert _whole_pixels(View.of_region(*region), rgb) is None
+
+
+class Helper(ThreadPoolExecutor):
+    """One thread, which starts only after its job is waited for or half a second has passed."""
+
+    def submit(self, function, *args):  # noqa: D102
+        def late():
+            threading.Event().wait(0.5)
+            self.thread = threading.current_thread()
+            return function(*args)
+        return super().submit(late)
+
+
+@pytest.mark.parametrize('depth', [True, False])
+def test_colours_from_a_helper_are_the_same_and_complete(depth):
+    frame, _, _ = table_frame()
+    frame = frame if depth else RgbdFrame(frame.rgb, None, CAMERA)
+    expected = preprocess(frame).channels
+    with Helper(1) as helper:
+        out = np.full_like(expected, 7)
+        assert (preprocess(frame, out=out, helper=helper).channels == expected).all()
+        # Without depth there is nothing to do meanwhile.
+        assert hasattr(helper, 'thread') == depth
+        if depth:
+            assert helper.thread is not threading.current_thread()
+
+
+def test_a_helper_has_finished_where_the_depth_is_refused(monkeypatch):
+    frame, _, _ = table_frame()
+    monkeypatch.setattr('grasp_stn_ros.preprocessing.view_depth',
+                        lambda *args: (_ for _ in ()).throw(GraspError(Reason.NO_DEPTH)))
+    out = np.full((7, 400, 400), np.nan, np.float32)
+    with Helper(1) as helper, pytest.raises(GraspError):
+        preprocess(frame, out=out, helper=helper)
+    assert np.isfinite(out[:3]).all()

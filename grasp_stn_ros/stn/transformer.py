@@ -92,4 +92,6 @@ def sample(features: Tensor, pose: Tensor, patch_size: int, view_size: int) -> T
     patches = F.grid_sample(features.float(), grid, mode='bilinear', padding_mode='zeros',
                             align_corners=False)
     patches = patches.reshape(batch, channels, count, patch_size, patch_size)
-    return patches.transpose(1, 2).reshape(batch * count, channels, patch_size, patch_size)
+    patches = patches.transpose(1, 2).reshape(batch * count, channels, patch_size, patch_size)
+    # As the convolutions want them: otherwise each of those behind would reorder what it gets.
+    return patches.contiguous(memory_format=torch.channels_last)
