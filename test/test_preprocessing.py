@@ -228,7 +228,7 @@ def test_other_views_are_warped(region):
 class Helper(ThreadPoolExecutor):
     """One thread, which starts only after its job is waited for or half a second has passed."""
 
-    def submit(self, function, *args):  # noqa: D102
+    def submit(self, function, *args):
         def late():
             threading.Event().wait(0.5)
             self.thread = threading.current_thread()
