@@ -107,10 +107,12 @@ main.add_command(stress)
 @click.option('--json', 'output', type=click.Path(path_type=Path), help='Write the result there.')
 @click.option('--worst', type=click.Path(path_type=Path),
               help='Draw the 24 wrong answers with the highest scores into this picture.')
+@middle_option
 @model_options
 def accuracy(data: Path, split: Path | None, images: int | None, modality: str, holes: float,
-             turns: int, output: Path | None, worst: Path | None, model: str, system: str | None,
-             trained_on: str, device: str, threads: int, candidates: int) -> None:
+             turns: int, output: Path | None, worst: Path | None, middle_weight: float | None,
+             model: str, system: str | None, trained_on: str, device: str, threads: int,
+             candidates: int) -> None:
     """Rectangle metric (IoU > 25 %, 30 degrees) and its strict version (50 %, 15 degrees)."""
     from .data.open import open_dataset
     from .data.sample import DataError, Dataset
@@ -120,7 +122,7 @@ def accuracy(data: Path, split: Path | None, images: int | None, modality: str, 
     from .evaluation.failures import draw_worst
     from .evaluation.report import write_json
     detector = open_detector(model, device, threads, candidates, system, trained_on,
-                             modality=modality, turns=turns)
+                             modality=modality, turns=turns, middle_weight=middle_weight)
     try:
         opened = open_dataset(data)
         frames: Dataset = opened
@@ -146,7 +148,8 @@ def accuracy(data: Path, split: Path | None, images: int | None, modality: str, 
         write_json(output, {**result, 'model': detector.model_name, 'seed': seed,
                             'split': data.name, 'images': len(frames), 'modality': modality,
                             'holes': holes, 'turns': turns,
-                            'candidates': detector.candidates})
+                            'candidates': detector.candidates,
+                            'middle_weight': middle_weight})
     if worst:
         draw_worst(worst, frames, outcomes)
 

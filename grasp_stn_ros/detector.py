@@ -327,9 +327,8 @@ class GraspDetector:
         if not weight or prepared.support is None or prepared.pixels_per_metre is None:
             return
         # Behind the results, so that on a GPU nothing is left to be waited for.
-        heights = image[0, 3].cpu().numpy() / HEIGHT_SCALE
-        distances = distances_from_middle(heights, outputs['rectangles'][:, :2],
-                                          prepared.pixels_per_metre)
+        distances = distances_from_middle(image[0, 3].cpu().numpy(), outputs['rectangles'][:, :2],
+                                          prepared.pixels_per_metre, HEIGHT_SCALE)
         # The scores are calibrated already.
         outputs['scores'] = prefer_middle(outputs['scores'], distances,
                                           weight * config.calibration[0])
