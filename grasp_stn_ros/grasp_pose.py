@@ -122,19 +122,20 @@ def surface_normals(frame: RgbdFrame, pixels: np.ndarray, radius: float = 0.008)
     # No point within the radius lies farther away in the image.
     reach = np.ceil(k.fx * radii / np.maximum(level - radii, 0.01)) + 1
     x, y, depth = window(min(_WINDOW, int(np.fmax.reduce(reach, initial=_MIDDLE))))
-    points = np.stack([((x - k.cx) / k.fx)[:, None, :] * depth,
-                       ((y - k.cy) / k.fy)[:, :, None] * depth, depth], axis=-1)
-    points = points.reshape(len(pixels), -1, 3)
     centre = k.rays(pixels) * level[:, None]
-    squared = ((points - centre[:, None]) ** 2).sum(axis=-1)
+    # From the centre, axis by axis: (N, 3, W * W).
+    points = np.stack([((x - k.cx) / k.fx)[:, None, :] * depth,
+                       ((y - k.cy) / k.fy)[:, :, None] * depth, depth], axis=1)
+    points = points.reshape(len(pixels), 3, -1) - centre[:, :, None]
     # A hole is NaN, and not nearer than anything.
-    inside = squared < radii[:, None] ** 2
+    inside = np.einsum('nij,nij->nj', points, points) < radii[:, None] ** 2
     count = inside.sum(axis=1)
-    points = np.where(inside[..., None], points, 0.0)
-    mean = points.sum(axis=1) / np.maximum(count, 1)[:, None]
-    centred = np.where(inside[..., None], points - mean[:, None], 0.0)
+    points = np.where(inside[:, None], points, 0.0)
+    total = points.sum(axis=2)
+    scatter = points @ points.swapaxes(1, 2) - (total[:, :, None] * total[:, None]
+                                                / np.maximum(count, 1)[:, None, None])
     # The direction in which the points vary least; eigenvalues come in ascending order.
-    normals = np.linalg.eigh(centred.swapaxes(1, 2) @ centred)[1][..., 0]
+    normals = np.linalg.eigh(scatter)[1][..., 0]
     normals = np.where((normals * centre).sum(axis=-1, keepdims=True) < 0, normals, -normals)
     enough = (count >= 6) & (np.isfinite(near).sum(axis=1) >= 5)
     return np.where(enough[:, None], normals, np.nan)
