@@ -3,10 +3,7 @@ How far a grasp is from the middle of what it holds.
 
 Held by a light end, an object turns in the jaws or slides out of them. What a camera sees of its
 mass is its volume above the support: the middle here is the mean of its pixels, each by its
-height. An object is what hangs together above the support.
-
-That is worth something where an object lies alone. Of several it matters more which one is easy,
-and a heap of them has a middle that belongs to none: there no distance is known.
+height. An object is what hangs together above the support; several that touch are one.
 """
 
 from __future__ import annotations
@@ -16,12 +13,10 @@ import numpy as np
 
 # Above the support, metres, something stands there; lower is noise of the depth.
 _ABOVE = 0.006
-# Every so many-th pixel is looked at: a middle needs no more, and it takes a fraction of the time.
-_STEP = 4
-# An object is alone that has so much of the volume above the support; the rest are crumbs.
-_ALONE = 0.9
+# Every so many-th pixel is looked at: a middle needs no more, and it takes a quarter of the time.
+_STEP = 2
 # Of these pixels around a grasp, in which its object is looked for: a rim is held beside itself.
-_REACH = 2
+_REACH = 3
 
 
 def weight_of(parameter: float) -> float | None:
@@ -35,24 +30,25 @@ def distances_from_middle(heights: np.ndarray, points: np.ndarray, pixels_per_me
     Distance (N,) in metres of each of ``points`` (N, 2) from the middle of the object there.
 
     ``heights`` (S, S) float32 above the support, ``scale`` of them are a metre; points (x, y) in
-    its pixels. NaN where nothing stands or something that is not the object, for points that are
-    not finite, and for all where no object is alone.
+    its pixels. NaN where nothing stands, and for points that are not finite.
     """
     heights = heights[::_STEP, ::_STEP] / np.float32(scale)
     points = points / _STEP
+    count, labels = cv2.connectedComponents((heights > _ABOVE).astype(np.uint8), connectivity=8)
+    rows, columns = np.nonzero(labels)
+    parts, weights = labels[rows, columns], heights[rows, columns]
+    mass = np.bincount(parts, weights, count)
+    with np.errstate(invalid='ignore', divide='ignore'):
+        middles = np.stack([np.bincount(parts, weights * line, count) / mass
+                            for line in (columns, rows)], axis=1)
     distances = np.full(len(points), np.nan)
-    count, labels = cv2.connectedComponents((heights > _ABOVE).view(np.uint8), connectivity=8)
-    volumes = np.bincount(labels.ravel(), heights.ravel(), count)[1:]
-    if not len(volumes) or volumes.max() < _ALONE * volumes.sum():
-        return distances
-    of_object = labels == 1 + volumes.argmax()
-    moments = cv2.moments(heights * of_object)
-    middle = np.array([moments['m10'], moments['m01']]) / moments['m00']
     for i in np.flatnonzero(np.isfinite(points).all(axis=1)):
         x, y = np.rint(points[i]).astype(int)
-        if of_object[max(0, y - _REACH):max(0, y + _REACH + 1),
-                     max(0, x - _REACH):max(0, x + _REACH + 1)].any():
-            distances[i] = np.hypot(*(points[i] - middle))
+        near = labels[max(0, y - _REACH):max(0, y + _REACH + 1),
+                      max(0, x - _REACH):max(0, x + _REACH + 1)]
+        there = np.bincount(near[near > 0])
+        if len(there):
+            distances[i] = np.hypot(*(points[i] - middles[there.argmax()]))
     return distances * _STEP / pixels_per_metre
 
 

@@ -12,39 +12,27 @@ from grasp_stn_ros.rgbd import RgbdFrame
 
 
 def test_the_middle_is_that_of_the_volume_of_one_object():
-    """A hammer's middle lies in its head; a crumb and the table do not count."""
-    heights = np.zeros((200, 240), np.float32)
-    heights[80:84, 20:120] = 0.02       # the handle, 400 pixels
-    heights[60:104, 120:140] = 0.06     # the head, 880 pixels
-    heights[160:180, 200:220] = 0.012   # a crumb, 8 % of the volume
-    heights[0:8] = 0.004                # noise of the table
-    handle, head = 400 * 0.02, 880 * 0.06
-    x = (handle * 69.5 + head * 129.5) / (handle + head)
-    y = (handle * 81.5 + head * 81.5) / (handle + head)
-    points = np.array([[24.0, 82.0], [128.0, 70.0], [209.0, 169.0], [200.0, 4.0], [400.0, -60.0],
-                       [40.0, 90.0], [np.nan, 80.0]])
+    """A hammer's middle lies in its head; another object and the table do not count."""
+    heights = np.zeros((100, 120), np.float32)
+    heights[40:42, 10:60] = 0.02        # the handle, 100 pixels
+    heights[30:52, 60:70] = 0.06        # the head, 220 pixels
+    heights[80:90, 100:110] = 0.05      # something else
+    heights[0:5] = 0.004                # noise of the table
+    handle, head = 100 * 0.02, 220 * 0.06
+    x = (handle * 34.5 + head * 64.5) / (handle + head)
+    y = (handle * 40.5 + head * 40.5) / (handle + head)
+    points = np.array([[12.0, 41.0], [64.0, 35.0], [104.5, 84.5], [100.0, 2.0], [200.0, -30.0],
+                       [20.0, 46.0], [np.nan, 40.0]])
     found = distances_from_middle(heights, points, 1000.0)
-    # A pixel is a millimetre, and every fourth one is looked at.
-    assert found[0] == pytest.approx(math.hypot(24 - x, 82 - y) / 1000, abs=2e-3)
-    assert found[1] == pytest.approx(math.hypot(128 - x, 70 - y) / 1000, abs=2e-3)
-    assert np.isnan(found[2:5]).all() and np.isnan(found[6])
+    assert found[0] == pytest.approx(math.hypot(12 - x, 41 - y) / 1000, abs=1e-3)
+    assert found[1] == pytest.approx(math.hypot(64 - x, 35 - y) / 1000, abs=1e-3)
+    assert found[2] == pytest.approx(0.0, abs=1e-3)
+    assert np.isnan(found[3:5]).all() and np.isnan(found[6])
     # Beside the handle, within reach: a rim is held like that.
-    assert found[5] == pytest.approx(math.hypot(40 - x, 90 - y) / 1000, abs=2e-3)
+    assert found[5] == pytest.approx(math.hypot(20 - x, 46 - y) / 1000, abs=1e-3)
     # Heights in units of 1/15 m, as the network sees them.
     assert distances_from_middle(heights * 15, points, 1000.0, 15.0) == pytest.approx(
         found, nan_ok=True)
-
-
-def test_between_several_objects_no_distance_is_known():
-    """Nor in a bin, whose walls stand around them."""
-    heights = np.zeros((100, 120), np.float32)
-    heights[20:40, 20:40] = 0.05
-    points = np.array([[22.0, 30.0], [90.0, 70.0]])
-    alone = distances_from_middle(heights, points, 1000.0)
-    assert alone[0] == pytest.approx(0.0075, abs=2e-3) and np.isnan(alone[1])
-    heights[60:80, 80:100] = 0.01       # a fifth of the volume of the other
-    assert np.isnan(distances_from_middle(heights, points, 1000.0)).all()
-    assert np.isnan(distances_from_middle(np.zeros_like(heights), points, 1000.0)).all()
 
 
 def test_scores_lose_logits_by_distance():
