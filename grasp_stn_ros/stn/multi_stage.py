@@ -30,7 +30,6 @@ class ModelConfig(NetworkConfig):
     location_weight: float = 0.0      # exponent of the location's probability in the score
     refinements: int = 0              # how often the fit starts again from its own rectangle
     photographs: bool = False         # features of photographs where an image has no depth
-    photograph_features: str = 'lite0'          # which, one of efficientnet.KINDS
     without_depth: bool = False       # a second network for images that have no depth
     # For tips so far below the surface, metres, ascending, the classifier says whether they lift.
     finger_depths: tuple[float, ...] = ()
@@ -58,8 +57,7 @@ class MultiStageSTN(GraspNetwork):
         super().__init__()
         self.config = config = config or ModelConfig()
         self.trunk = Trunk(config.channels, config.features, config.width, config.blocks,
-                           config.photograph_features
-                           if config.photographs and not config.without_depth else '')
+                           config.photographs and not config.without_depth)
         self.crop = STNCrop(config.features)
         self.rotation = STNRotation(config.features)
         self.fine = ConvBlock(config.channels, config.fine_channels, 3, 2)

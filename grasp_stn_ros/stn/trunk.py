@@ -27,7 +27,7 @@ class Trunk(nn.Module):
     STRIDE = 4
 
     def __init__(self, inputs: int = 7, outputs: int = 32, width: float = 1.0,
-                 blocks: tuple[int, int, int] = (0, 1, 2), photographs: str = ''):
+                 blocks: tuple[int, int, int] = (0, 1, 2), photographs: bool = False):
         """``width`` scales the channels, ``blocks`` are residual blocks at stride 4, 8 and 16."""
         super().__init__()
         c4, c8, c16 = (max(8, round(c * width / 8) * 8) for c in (48, 80, 128))
@@ -43,10 +43,10 @@ class Trunk(nn.Module):
         self.lateral16 = ExactConv2d(c16, outputs, 1)
         self.merge8 = ConvBlock(outputs, outputs)
         self.merge4 = ConvBlock(outputs, outputs)
-        self.photographs = PhotographFeatures(photographs) if photographs else None
-        if self.photographs is not None:
+        self.photographs = PhotographFeatures() if photographs else None
+        if photographs:
             self.photograph_laterals = nn.ModuleList(
-                ExactConv2d(channels, outputs, 1) for channels in self.photographs.kind.channels)
+                ExactConv2d(channels, outputs, 1) for channels in PhotographFeatures.CHANNELS)
 
     def forward(self, x: Tensor, without_depth: bool | Tensor = False) -> Tensor:
         """

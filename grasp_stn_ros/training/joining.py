@@ -83,13 +83,11 @@ def join_networks(with_depth: str | Path, without_depth: str | Path) \
         networks.append(network)
         sidecars.append(sidecar)
     first, second = networks
-    alike = [replace(n.config, calibration=(1.0, 0.0), photographs=False,
-                     photograph_features='') for n in networks]
+    alike = [replace(n.config, calibration=(1.0, 0.0), photographs=False) for n in networks]
     if alike[0] != alike[1]:
         raise checkpoint.CheckpointError(
             f'{without_depth} holds another network than {with_depth}: {alike[1]}, not {alike[0]}')
     joined = MultiStageSTN(replace(first.config, photographs=second.config.photographs,
-                                   photograph_features=second.config.photograph_features,
                                    without_depth=True))
     assert joined.without_depth is not None
     kept = joined.state_dict().keys()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from ..stn.efficientnet import PretrainedError, kind_of, load_pretrained
+from ..stn.efficientnet import PretrainedError, load_pretrained
 from ..stn.multi_stage import ModelConfig, MultiStageSTN
 from ..stn.network import GraspNetwork, NetworkConfig
 
@@ -20,23 +20,18 @@ def with_photographs(config: NetworkConfig, start: GraspNetwork | None,
     """
     Return a network of ``config``, with the weights of ``start`` and features of photographs.
 
-    ``path`` is that of :func:`load_pretrained`; features of another kind that ``start`` may have
-    are replaced. Raises :class:`PretrainedError`, also for networks that can have none.
+    ``path`` is that of :func:`load_pretrained`. Raises :class:`PretrainedError`, also for networks
+    of another kind.
     """
     if not isinstance(config, ModelConfig):
         raise PretrainedError(f'only {MultiStageSTN.ARCHITECTURE} has features of photographs')
     if config.without_depth:
         raise PretrainedError('a network with a second one for images without depth has features '
                               'of photographs already')
-    kind = kind_of(path)
-    network = MultiStageSTN(replace(config, photographs=True, photograph_features=kind))
+    network = MultiStageSTN(replace(config, photographs=True))
     if isinstance(start, MultiStageSTN):
-        own = network.state_dict()
-        same = start.trunk.photographs is not None and start.config.photograph_features == kind
-        network.load_state_dict(
-            {**own, **{name: value for name, value in start.state_dict().items()
-                       if name in own and (same or 'trunk.photograph' not in name)}})
-        if not same:
+        network.load_state_dict(start.state_dict(), strict=False)
+        if start.trunk.photographs is None:
             with torch.no_grad():
                 for weight in network.trunk.photograph_laterals.parameters():
                     weight.mul_(_FIRST_SHARE)
