@@ -170,9 +170,11 @@ def test_simulate_and_evaluate(tmp_path):
     assert '0 new images' in again.output
     other = run('simulate', '--scenes', 2, '--seed', SEED + 1, '--out', tmp_path / 'd')
     assert other.exit_code == 1 and 'other settings' in other.output
-    result = run('evaluate', 'accuracy', '--data', tmp_path / 'd', '--json', tmp_path / 'a.json')
+    result = run('evaluate', 'accuracy', '--data', tmp_path / 'd', '--middle-weight', 10,
+                 '--json', tmp_path / 'a.json')
     assert result.exit_code == 0, result.output
-    assert json.loads((tmp_path / 'a.json').read_text())['images'] == 2
+    accuracy = json.loads((tmp_path / 'a.json').read_text())
+    assert accuracy['images'] == 2 and accuracy['middle_weight'] == 10
     result = run('evaluate', 'lift', '--scenes', 2, '--seed', SEED, '--json', tmp_path / 'l.json')
     assert result.exit_code == 0, result.output
     lift = json.loads((tmp_path / 'l.json').read_text())
