@@ -147,7 +147,6 @@ class GraspDetector:
         self._graphs: dict[tuple[bool, float], CudaGraph] = {}
         # Of all frames: fresh memory for each would cost a millisecond of page faults.
         self._channels = np.zeros((CHANNELS, INPUT_SIZE, INPUT_SIZE), np.float32)
-        # The same with channels last, as the convolutions want it.
         self._image = torch.zeros(1, CHANNELS, INPUT_SIZE, INPUT_SIZE).to(
             memory_format=torch.channels_last)
         # Where the network may use a second core, the colours may as well.
@@ -257,7 +256,11 @@ class GraspDetector:
                 network.tracer = Tracer(network, self.precision == 'bf16')
 
     def _prepare(self, frame: RgbdFrame, view: View) -> tuple[torch.Tensor, NetworkInput]:
-        """Return the network's input (1, 7, S, S) on the device, and what comes with it."""
+        """
+        Return the network's input (1, 7, S, S) on the device, and what comes with it.
+
+        With channels last, as the convolutions want it; on the CPU the next frame overwrites it.
+        """
         use_rgb, use_depth = self.modality != 'depth', self.modality != 'rgb'
         if self._on_gpu is not None:
             try:
@@ -285,7 +288,6 @@ class GraspDetector:
         On a GPU the stages run asynchronously and only their sum is meaningful: it falls to the
         classifier, behind which the results are fetched.
         """
-        image = image.contiguous(memory_format=torch.channels_last)
         # Filled on the device: a number that is copied there would be waited for.
         jaws = torch.full((1,), jaw, device=self.device)
         with torch.inference_mode():

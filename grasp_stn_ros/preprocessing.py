@@ -222,17 +222,17 @@ def preprocess(frame: RgbdFrame, view: View | None = None, use_rgb: bool = True,
     if helper is not None and use_rgb and use_depth and frame.depth is not None:
         colours = helper.submit(_colour_channels, frame.rgb, view, channels[:3])
         try:
-            return _with_depth(frame, view, use_depth, use_rgb, channels)
+            return _with_depth(frame, view, use_rgb, use_depth, channels)
         finally:
             colours.result()
     if use_rgb:
         _colour_channels(frame.rgb, view, channels[:3])
     else:
         channels[:3] = 0
-    return _with_depth(frame, view, use_depth, use_rgb, channels)
+    return _with_depth(frame, view, use_rgb, use_depth, channels)
 
 
-def _with_depth(frame: RgbdFrame, view: View, use_depth: bool, use_rgb: bool,
+def _with_depth(frame: RgbdFrame, view: View, use_rgb: bool, use_depth: bool,
                 channels: np.ndarray) -> NetworkInput:
     """Add what depth there is to ``channels`` (7, S, S)."""
     size = view.size

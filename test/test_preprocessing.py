@@ -226,7 +226,7 @@ def test_other_views_are_warped(region):
 
 
 class Helper(ThreadPoolExecutor):
-    """One thread, which starts only after its job is waited for or half a second has passed."""
+    """One thread that begins its job half a second late: whoever does not wait is ahead of it."""
 
     def submit(self, function, *args):
         def late():
@@ -252,9 +252,14 @@ def test_colours_from_a_helper_are_the_same_and_complete(depth):
 
 def test_a_helper_has_finished_where_the_depth_is_refused(monkeypatch):
     frame, _, _ = table_frame()
-    monkeypatch.setattr('grasp_stn_ros.preprocessing.view_depth',
-                        lambda *args: (_ for _ in ()).throw(GraspError(Reason.NO_DEPTH)))
+
+    def refuse(*arguments):
+        raise GraspError(Reason.NO_DEPTH)
+
+    monkeypatch.setattr('grasp_stn_ros.preprocessing.view_depth', refuse)
     out = np.full((7, 400, 400), np.nan, np.float32)
-    with Helper(1) as helper, pytest.raises(GraspError):
-        preprocess(frame, out=out, helper=helper)
-    assert np.isfinite(out[:3]).all()
+    with Helper(1) as helper:
+        with pytest.raises(GraspError):
+            preprocess(frame, out=out, helper=helper)
+        # Before the helper is closed, which would wait for it.
+        assert np.isfinite(out[:3]).all()
