@@ -218,8 +218,10 @@ def main(data: Path, limit: int, validation: Path, images: int, seeds: int,
                               for k in columns])
     Console().print(table)
     if output:
+        # Frames without a graspable label are not judged.
+        n = sum(bool(judged[index].graspable()) for index in range(len(judged)))
         write_json(output, {'rows': rows, 'images': images, 'training_images': len(frames),
-                            'n': len(judged), 'seeds': seeds, 'split': validation.name,
+                            'n': n, 'seeds': seeds, 'split': validation.name,
                             'seed': getattr(judged, 'seed', None)})
 
 

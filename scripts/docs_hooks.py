@@ -18,6 +18,16 @@ ROOT = Path(__file__).resolve().parent.parent
 FIGURES = {'lift': 'lifted', 'baseline': 'long-axis baseline', 'plain': 'rectangle metric',
            'strict': 'strict rectangle metric', 'plain_rgbd': 'rectangle metric, with depth',
            'removed_per_attempt': 'removed an attempt', 'cleared': 'tables cleared'}
+# Where pages of docs/ link to in the repository -> the page of the site that shows it.
+PAGES = {'../results/': 'results.md', '../models/multi_stage_stn.md': 'models.md',
+         '../CONTRIBUTING.md': 'contributing.md'}
+
+
+def on_page_markdown(markdown: str, **others: Any) -> str:
+    """Point links into the repository, which work where it is browsed, at pages of the site."""
+    for source, page in PAGES.items():
+        markdown = markdown.replace(f']({source})', f']({page})')
+    return markdown
 
 
 def on_files(files: Any, config: Any) -> Any:
