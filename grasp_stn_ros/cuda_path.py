@@ -163,19 +163,23 @@ class CudaGraph:
     def __init__(self, function: Callable[..., Tensor], *examples: Tensor):
         """Run ``function`` some times, as capturing demands, and record it."""
         self._inputs = [example.clone() for example in examples]
-        stream = torch.cuda.Stream()
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):
-            for _ in range(3):
-                function(*self._inputs)
-        torch.cuda.current_stream().wait_stream(stream)
-        self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph):
-            self._output = function(*self._inputs)
+        # Streams are those of the current device, which need not be that of the examples.
+        self._device = self._inputs[0].device
+        with torch.cuda.device(self._device):
+            stream = torch.cuda.Stream()
+            stream.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(stream):
+                for _ in range(3):
+                    function(*self._inputs)
+            torch.cuda.current_stream().wait_stream(stream)
+            self._graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(self._graph):
+                self._output = function(*self._inputs)
 
     def __call__(self, *inputs: Tensor) -> Tensor:
         """Replay on other inputs of the same shapes."""
-        for kept, value in zip(self._inputs, inputs, strict=True):
-            kept.copy_(value)
-        self._graph.replay()
+        with torch.cuda.device(self._device):
+            for kept, value in zip(self._inputs, inputs, strict=True):
+                kept.copy_(value)
+            self._graph.replay()
         return self._output

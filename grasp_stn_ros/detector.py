@@ -98,7 +98,8 @@ class GraspDetector:
         ``device`` is 'auto' (CUDA where there is one), 'cpu', 'cuda' or 'cuda:N'; ``threads`` of
         the CPU, 0 = leave as it is; ``candidates`` K, 0 = the model's; ``approach`` one of
         :data:`grasp_pose.APPROACHES`; ``precision`` 'auto', 'fp32' or 'bf16'; ``modality`` one of
-        :data:`names.MODALITIES`, what of a frame the network sees (poses need depth all the same);
+        :data:`names.MODALITIES`, what of a frame the network sees (poses need depth all the same,
+        and where the network sees none there is no support plane to approach against);
         ``cuda_graph`` runs the network as one graph, on a GPU only; ``turns`` > 1 is an ensemble
         of so many turned views of each image (see :mod:`ensemble`), which takes as many times as
         long; ``middle_weight`` (1/m) prefers grasps near the middle of their object, by so much
@@ -128,16 +129,12 @@ class GraspDetector:
             self.model_name = path.stem
         if threads > 0:
             torch.set_num_threads(threads)
-        # Denormals make single operations up to a hundred times slower.
-        torch.set_flush_denormal(True)
         self._may_fall_back = device == 'auto'
         self.fallback = ''  # what happened, where the network is not on the device asked for
         self._model = fold_batch_norm(model.eval()).requires_grad_(False)
         self._model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        if precision == 'auto':
-            fast = self.device.type == 'cuda' or cpu_has_bf16()
-            precision = 'bf16' if fast else 'fp32'
-        self.precision = precision
+        self._asked_precision = precision
+        self.precision = self._precision_there()
         self.modality = modality
         self.turns = turns
         self.middle_weight = middle_weight
@@ -194,6 +191,9 @@ class GraspDetector:
         Raises :class:`GraspError` only for a region that does not fit the image
         and for a device that is out of memory.
         """
+        # Denormals make single operations up to a hundred times slower. It is a setting of the
+        # calling thread, which need not be the one that made the detector.
+        torch.set_flush_denormal(True)
         if region is not None:
             view = View.of_region(*_checked_region(region, frame.size))
         else:
@@ -240,10 +240,16 @@ class GraspDetector:
         self.device = torch.device('cpu')
         self._on_gpu = None
         self._graphs.clear()
-        self.precision = 'bf16' if cpu_has_bf16() else 'fp32'
+        self.precision = self._precision_there()
         self._model.to('cpu')
         self._prepare_for_cpu()
         torch.cuda.empty_cache()
+
+    def _precision_there(self) -> str:
+        """Return 'fp32' or 'bf16': what was asked for, or what is faster on the device."""
+        if self._asked_precision != 'auto':
+            return self._asked_precision
+        return 'bf16' if self.device.type == 'cuda' or cpu_has_bf16() else 'fp32'
 
     def _prepare_for_cpu(self) -> None:
         """Weights as they are multiplied; stages traced when they are first used."""

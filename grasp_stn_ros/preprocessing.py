@@ -277,7 +277,7 @@ def view_depth(frame: RgbdFrame, view: View, out: np.ndarray | None = None) -> V
         return ViewDepth(depth, valid, camera)
     plane = fit_support_plane(depth, camera)
     return ViewDepth(depth, valid, camera, plane,
-                     None if plane is None else _to_real_camera(plane, view),
+                     None if plane is None else _to_real_camera(plane, view, camera, frame),
                      _density(depth, camera, plane))
 
 
@@ -410,8 +410,17 @@ def rotation_to_z(unit: np.ndarray) -> np.ndarray:
     return np.array([[1 - k * x * x, -k * x * y, -x], [-k * x * y, 1 - k * y * y, -y], [x, y, z]])
 
 
-def _to_real_camera(plane: SupportPlane, view: View) -> SupportPlane:
-    """Undo the view's turning and mirroring: virtual camera -> real optical frame."""
-    turn = view.matrix[:, :2] / view.scale
-    normal = np.concatenate([turn.T @ plane.normal[:2], plane.normal[2:]])
-    return SupportPlane(normal, plane.offset, plane.share)
+def _to_real_camera(plane: SupportPlane, view: View, camera: CameraIntrinsics,
+                    frame: RgbdFrame) -> SupportPlane:
+    """
+    Undo the view's turning and mirroring: virtual camera -> real optical frame.
+
+    Also where the pixels of the real one are not square, as those of ``camera`` are: a plane is
+    1 / z = m . ray, rays of both are (A, 0; 0, 1) of one another, and depth is the same.
+    """
+    real = frame.intrinsics
+    focal = np.full(2, camera.fx / view.scale) if real is None else np.array([real.fx, real.fy])
+    linear = view.matrix[:, :2] * focal / camera.fx
+    m = np.concatenate([linear.T @ plane.normal[:2], plane.normal[2:]]) / plane.offset
+    norm = float(np.linalg.norm(m))
+    return SupportPlane(m / norm, 1.0 / norm, plane.share)

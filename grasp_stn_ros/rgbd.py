@@ -82,6 +82,13 @@ class RgbdFrame:
         if self.depth.shape != rgb.shape[:2]:
             raise GraspError(Reason.SIZE_MISMATCH, f'colour {rgb.shape[1]}x{rgb.shape[0]}, '
                              f'depth {self.depth.shape[1]}x{self.depth.shape[0]}')
+        # NaN is neither.
+        outside = (self.depth < MIN_DEPTH) | (self.depth > MAX_DEPTH)
+        if outside.any():
+            raise GraspError(Reason.INVALID_DEPTH,
+                             f'{np.count_nonzero(outside)} pixels lie outside {MIN_DEPTH} to '
+                             f'{MAX_DEPTH} m, such as {self.depth[outside][0]:g}: depth is in '
+                             'metres, and holes are NaN (rgbd.clean_depth makes them so)')
 
     @property
     def size(self) -> tuple[int, int]:

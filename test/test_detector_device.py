@@ -1,5 +1,6 @@
 """A device without memory, and the precisions that there are on a CPU."""
 
+from concurrent.futures import ThreadPoolExecutor
 import math
 import os
 import re
@@ -13,7 +14,7 @@ pytest.importorskip('torch', reason='torch is missing: run `make setup`')
 
 import torch
 
-from grasp_stn_ros.detector import GraspDetector
+from grasp_stn_ros.detector import GraspDetector, cpu_has_bf16
 from grasp_stn_ros.evaluation.benchmark import frames
 from grasp_stn_ros.reasons import GraspError, Reason
 from grasp_stn_ros.rectangle import is_correct
@@ -53,6 +54,28 @@ def test_auto_falls_back_to_the_cpu_with_a_warning_and_the_same_answer(working):
     assert detector.device.type == 'cpu'
     assert 'runs on the CPU' in detector.fallback
     assert [c.score for c in found.candidates] == [c.score for c in expected.candidates]
+
+
+@pytest.mark.parametrize('asked, there', [
+    ('fp32', 'fp32'), ('bf16', 'bf16'), ('auto', 'bf16' if cpu_has_bf16() else 'fp32')])
+def test_a_precision_that_was_asked_for_outlives_the_fall_back(asked, there):
+    detector = full_gpu(GraspDetector(device='cpu', precision=asked), 'auto')
+    with pytest.warns(RuntimeWarning, match='out of memory'):
+        detector._fall_back(torch.OutOfMemoryError('full'))
+    assert detector.precision == there
+
+
+def test_denormals_are_zero_in_whichever_thread_detects(working):
+    def product(*_):
+        torch.set_flush_denormal(False)
+        before = float(torch.full((1,), 1e-38) * 0.01)
+        working.detect(FRAME)
+        return before, float(torch.full((1,), 1e-38) * 0.01)
+
+    with ThreadPoolExecutor(1) as other:
+        before, after = other.submit(product).result()
+    assert before > 0
+    assert after == 0
 
 
 def test_a_device_that_was_asked_for_by_name_is_refused_by_name(working):

@@ -115,6 +115,18 @@ def test_turned_and_mirrored_views_see_the_same_support_and_heights():
         assert np.allclose(prepared.channels[4:, 199, 199], [0, 0, 1], atol=0.03)
 
 
+@pytest.mark.parametrize('view', [None, View.similarity((330.0, 250.0), 0.9, 1.1, mirror=True)],
+                         ids=['upright', 'turned and mirrored'])
+def test_the_support_is_exact_where_pixels_are_not_square(view):
+    camera = CameraIntrinsics(500.0, 525.0, 322.0, 239.0)
+    normal = np.array([0.3, -0.4, -math.sqrt(0.75)])
+    rays = camera.rays(np.stack(np.meshgrid(np.arange(640), np.arange(480)), axis=-1))
+    depth = (-0.8 / (rays @ normal)).astype(np.float32)
+    support = preprocess(RgbdFrame(np.zeros((480, 640, 3), np.uint8), depth, camera), view).support
+    assert np.allclose(support.normal, normal, atol=1e-3)
+    assert support.offset == pytest.approx(0.8, abs=1e-3)
+
+
 def test_holes_are_filled_in_height_and_marked_in_the_normals():
     frame, _, _ = table_frame()
     depth = frame.depth.copy()
@@ -191,6 +203,8 @@ def test_depth_units_and_markers_for_holes():
     (np.zeros((48, 64, 3), np.float32), None, Reason.INVALID_IMAGE),
     (np.zeros((8, 8, 3), np.uint8), None, Reason.INVALID_IMAGE),
     (np.zeros((48, 64, 3), np.uint8), np.zeros((48, 64)), Reason.INVALID_DEPTH),
+    (np.zeros((48, 64, 3), np.uint8), np.full((48, 64), 0, np.float32), Reason.INVALID_DEPTH),
+    (np.zeros((48, 64, 3), np.uint8), np.full((48, 64), 800, np.float32), Reason.INVALID_DEPTH),
     (np.zeros((48, 64, 3), np.uint8), np.zeros((48, 60), np.float32), Reason.SIZE_MISMATCH)])
 def test_frames_are_checked_by_name(rgb, depth, reason):
     with pytest.raises(GraspError) as error:

@@ -4,6 +4,7 @@ import array
 from types import SimpleNamespace
 
 import cv2
+from geometry_msgs.msg import Pose, Quaternion
 from hypothesis import given, settings
 from hypothesis import strategies as st
 import numpy as np
@@ -223,6 +224,12 @@ def test_pose_and_matrix_are_inverse():
         matrix[:3, 3] = rng.standard_normal(3)
         back = conversions.pose_to_matrix(conversions.matrix_to_pose(matrix))
         np.testing.assert_allclose(back, matrix, atol=1e-12)
+
+
+def test_a_quaternion_that_is_not_quite_unit_turns_and_does_not_stretch():
+    pose = Pose(orientation=Quaternion(x=0.71, y=0.0, z=0.71, w=0.0))
+    rotation = conversions.pose_to_matrix(pose)[:3, :3]
+    np.testing.assert_allclose(rotation @ rotation.T, np.eye(3), atol=1e-12)
 
 
 def test_stages_survive_the_way_out_and_in():

@@ -131,6 +131,19 @@ def test_a_change_of_the_calibration_is_counted(rig):  # noqa: F811
                            for _, s in list(listener.received)), 'the count')
 
 
+def test_losses_are_told_beside_other_troubles_and_once(rig):  # noqa: F811
+    detector = StubDetector()
+    detector.fallback = 'cuda is out of memory, the network runs on the CPU'
+    it = rig(detector)
+    it.camera.stream()
+    listener = Listener(it)
+    listener.wait_for(WARN, 'runs on the CPU')
+    it.node._input._gates[0].reported_lost += 7
+    listener.wait_for(WARN, '7 messages were lost')
+    listener.received.clear()
+    listener.wait_for(WARN, 'runs on the CPU')
+
+
 def test_fallback_of_the_device_is_a_warning(rig):  # noqa: F811
     detector = StubDetector()
     detector.fallback = 'cuda is out of memory, the network runs on the CPU'

@@ -1,5 +1,7 @@
 """The node over real DDS: a pair in, a grasp out, and a name for everything that goes wrong."""
 
+import itertools
+
 from builtin_interfaces.msg import Time
 import numpy as np
 import pytest
@@ -97,6 +99,19 @@ def test_service_skips_a_pair_that_was_on_its_way(rig):  # noqa: F811
     wait_until(lambda: it.node.requests.tickets[0].too_early == 1, 'the old pair to be refused')
     new = it.camera.publish()
     assert it.answer(future).grasp.header.stamp == new['color'].header.stamp
+
+
+def test_service_with_a_calibration_that_changes_with_every_frame(rig):  # noqa: F811
+    it = rig(mode='on_demand')
+    numbers = itertools.count()
+
+    def autofocus(messages):
+        messages['info'].k[0] += next(numbers)
+        return messages
+
+    it.camera.stream(change=autofocus)
+    wait_until(lambda: it.node._input.info_changes > 1, 'changes of the calibration')
+    assert it.answer(it.call()).success
 
 
 @pytest.mark.parametrize('offset', [-0.4, -1e8, 5.0], ids=['lagging', 'other clock', 'ahead'])

@@ -29,6 +29,7 @@ from ..messages import (
     is_distorted,
     pixel_view,
     rgb_from_message,
+    rotation_from_quaternion,
 )
 from ..reasons import GraspError, Reason
 from ..rgbd import CameraIntrinsics
@@ -107,12 +108,15 @@ def matrix_to_pose(matrix: np.ndarray) -> Pose:
 
 
 def pose_to_matrix(pose: Pose) -> np.ndarray:
-    """Pose with a unit quaternion -> rigid transform (4, 4)."""
+    """
+    Pose -> rigid transform (4, 4).
+
+    The quaternion need not have unit length, as what people type into a static transform has not;
+    but it must not be zero.
+    """
     q, p = pose.orientation, pose.position
-    w, v = q.w, np.array([q.x, q.y, q.z])
-    cross = np.array([[0, -q.z, q.y], [q.z, 0, -q.x], [-q.y, q.x, 0]])
     matrix = np.eye(4)
-    matrix[:3, :3] = (w * w - v @ v) * np.eye(3) + 2 * np.outer(v, v) + 2 * w * cross
+    matrix[:3, :3] = rotation_from_quaternion(q.x, q.y, q.z, q.w)
     matrix[:3, 3] = p.x, p.y, p.z
     return matrix
 

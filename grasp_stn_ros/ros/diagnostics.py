@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, deque
+from collections.abc import Iterator
 import threading
 import time
 from typing import Any
@@ -40,7 +41,6 @@ class Diagnostics:
         self._pairs: PairInput | None = None
         self._drops: Counter[str] = Counter()
         self._since = 0.0
-        self._model: dict[str, str] = {}
         self._detector: Any = None
         self._times: deque[float] = deque(maxlen=_WINDOW)
         self._detections = 0
@@ -100,6 +100,7 @@ class Diagnostics:
     def _assessment(self) -> tuple[bytes, str]:
         """Return level and message: the worst that is to be said."""
         pairs = self._pairs
+        lost = 0 if pairs is None else self._lost_since_last(pairs)
         if self.failure:
             return DiagnosticStatus.ERROR, self.failure
         if pairs is None:
@@ -110,20 +111,24 @@ class Diagnostics:
         reason, message = self._last or (Reason.OK, '')
         if reason in _ERRORS:
             return DiagnosticStatus.ERROR, message or reason.sentence
-        for warning in self._warnings(pairs):
+        for warning in self._warnings(lost):
             return DiagnosticStatus.WARN, warning
         if reason != Reason.OK:
             return DiagnosticStatus.WARN, message or reason.sentence
         return DiagnosticStatus.OK, 'running' if self._last else 'waiting for the first pair'
 
-    def _warnings(self, pairs: PairInput):
+    def _lost_since_last(self, pairs: PairInput) -> int:
+        """Messages lost since the last status, which is a second ago whatever that one said."""
+        lost = pairs.drops['lost in the middleware']
+        recent, self._lost_before = lost - self._lost_before, lost
+        return recent
+
+    def _warnings(self, lost: int) -> Iterator[str]:
+        if lost > 0:
+            yield _LOST.format(lost)
         fallback = getattr(self._detector, 'fallback', '')
         if fallback:
             yield fallback
-        lost = pairs.drops['lost in the middleware']
-        recent, self._lost_before = lost - self._lost_before, lost
-        if recent > 0:
-            yield _LOST.format(recent)
         if self._age is not None and not -0.1 < self._age < MAXIMUM_LATENCY:
             yield _CLOCKS.format(abs(self._age))
 

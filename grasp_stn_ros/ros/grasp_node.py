@@ -201,7 +201,10 @@ class GraspNode(LifecycleNode):
             worker.forget()
 
         self._worker = worker
-        self._input = PairInput(self, values, self._condition, worker.count_dropped, jumped)
+        # Another calibration is another camera to the tracker. Requests go on waiting for the next
+        # pair: where autofocus moves the calibration with every frame, they would for ever.
+        self._input = PairInput(self, values, self._condition, worker.count_dropped, jumped,
+                                worker.forget)
         self._diagnostics.activated(self._input, worker.drops)
         worker.start(self._input)
         # Last: where the service exists, the node is ready.

@@ -163,12 +163,14 @@ class PairInput:
 
     ``condition`` guards :attr:`newest` and is notified with every new pair. ``on_pair(pair)``,
     where given, is called with the condition held and must neither block nor raise;
-    ``on_jump()`` is called, likewise, when stamps or the node's clock jumped.
+    ``on_jump()`` is called, likewise, when stamps or the node's clock jumped, and
+    ``on_calibration()`` when the camera's calibration changed.
     """
 
     def __init__(self, node, values: dict, condition: threading.Condition,
                  on_pair: Callable[[Pair], None] | None = None,
-                 on_jump: Callable[[], None] | None = None):
+                 on_jump: Callable[[], None] | None = None,
+                 on_calibration: Callable[[], None] | None = None):
         """Subscribe on ``node`` as the parameter ``values`` say."""
         self.condition = condition
         self.newest: Pair | None = None
@@ -179,6 +181,7 @@ class PairInput:
         self.mask_topic = ''
         self._node = node
         self._on_pair, self._on_jump = on_pair, on_jump
+        self._on_calibration = on_calibration
         self._clock = CaptureClock()
         self._calibration: tuple | None = None
         self._mask: Image | None = None
@@ -308,8 +311,8 @@ class PairInput:
                 f'camera_info changed: {info.width}x{info.height}, K {[*info.k]}; if that was no '
                 'change of the resolution, check the calibration', throttle_duration_sec=10.0)
             with self.condition:
-                if self._on_jump is not None:
-                    self._on_jump()
+                if self._on_calibration is not None:
+                    self._on_calibration()
         self._calibration = calibration
 
     def _clock_jumped(self, jump) -> None:

@@ -102,12 +102,6 @@ class Requests:
         """Whether a request waits for a pair (the condition is held)."""
         return any(not ticket.started for ticket in self.tickets)
 
-    @property
-    def own_region(self) -> Region | None:
-        """The region of interest of the parameters."""
-        region = tuple(self.values['region'])
-        return region if any(region) else None
-
     def ready_for(self, pair: Pair) -> list[Ticket]:
         """Return the requests that ``pair`` may answer, as started (the condition is held)."""
         ready = []
@@ -171,7 +165,7 @@ class Requests:
             if len(self.tickets) >= MAXIMUM_REQUESTS:
                 raise GraspError(Reason.INVALID_REQUEST,
                                  f'{MAXIMUM_REQUESTS} requests are waiting already')
-            ticket = Ticket(region or self.own_region,
+            ticket = Ticket(region or own_region(self.values),
                             request.minimum_score or self.values['minimum_score'],
                             time.monotonic() + timeout,
                             self._node.get_clock().now().nanoseconds, self._input.pairs)
@@ -195,6 +189,12 @@ class Requests:
         if pairs.pairs > ticket.pairs_before:
             return GraspError(Reason.TIMEOUT, 'a pair arrived, but the detector was busy')
         return GraspError(Reason.TIMEOUT, pairs.diagnosis(waited))
+
+
+def own_region(values: dict[str, Any]) -> Region | None:
+    """Return the region of interest of the parameters ``values``."""
+    region = tuple(values['region'])
+    return region if any(region) else None
 
 
 def is_stale(pair: Pair, values: dict[str, Any]) -> bool:

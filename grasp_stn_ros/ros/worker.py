@@ -27,7 +27,7 @@ from . import conversions, parameters
 from .diagnostics import Diagnostics
 from .inputs import Pair, PairInput, stamp_nanoseconds
 from .outputs import Outputs, Result, result_from
-from .requests import Region, Requests, Ticket, is_stale, sentence
+from .requests import Region, Requests, Ticket, is_stale, own_region, sentence
 from .transforms import Transforms
 
 # Longest wait for a running detection to end, seconds.
@@ -130,7 +130,7 @@ class Worker:
         """Detect in ``pair`` for the requests and, if ``own``, for the topics; publish."""
         groups: dict[tuple[Region | None, float], list[Ticket]] = {}
         if own:
-            groups[self._requests.own_region, values['minimum_score']] = []
+            groups[own_region(values), values['minimum_score']] = []
             period = 1 / values['maximum_rate'] if values['maximum_rate'] else 0.0
             self._next_detection = time.monotonic() + period
         for ticket in tickets:
