@@ -16,6 +16,7 @@ from grasp_stn_ros.annotation import formats
 from grasp_stn_ros.annotation.server import AnnotationServer
 from grasp_stn_ros.annotation.store import ConflictError, CornellFolder, Label, find_pictures
 from grasp_stn_ros.cli import main
+from grasp_stn_ros.data.augmentation import Augmentation, FixedView
 from grasp_stn_ros.data.cornell import CornellDataset
 from grasp_stn_ros.data.open import open_dataset
 from grasp_stn_ros.data.sample import DataError
@@ -77,6 +78,18 @@ def test_what_is_saved_is_what_the_cornell_reader_reads(store):
     again = CornellFolder(store.root, store.pictures)
     assert again.counts() == {'1': (0, 0), '2': (1, 1), '3': (1, 0)}
     assert again.load('2').thing == 'red mug'
+
+
+def test_own_images_are_trained_on_at_the_scale_at_which_they_are_tested(store):
+    store.save('2', [GRASP])
+    sample = CornellDataset(store.root)[0]
+    # The region and the jaws of the public set say nothing about these.
+    assert sample.region is None and sample.jaw_pixels is None
+    as_in_use = Augmentation(log_scale=0.0, turn=False, mirror=False, no_jaw=0.0)
+    _, rectangles, _, jaw = as_in_use(sample, np.random.default_rng(0))
+    tested = FixedView()(sample, np.random.default_rng(0))[1]
+    assert rectangles[0, 2:] == pytest.approx(tested[0, 2:])
+    assert tested[0, 3] == pytest.approx(40 * 400 / 240, rel=1e-3) and jaw == 0.0
 
 
 def test_labels_of_others_are_not_replaced_unasked(store):

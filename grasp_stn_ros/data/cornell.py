@@ -227,7 +227,8 @@ class CornellDataset:
     read once at the start, broken images are left out, and ``problems`` says which and why (a
     point cloud takes a second). With ``cache`` the images stay in memory (2 MB a frame with
     depth). ``nan_rectangles`` counts the rectangles without position. ``region`` is what a test
-    shows of each image, None = the largest centred square.
+    shows of each image, None = the largest centred square; it and the size of the jaws are known
+    of the public set only, not of own images with ``camera.json``.
     """
 
     def __init__(self, root: str | Path, *, strict: bool = True, cache: bool = False,
@@ -302,7 +303,7 @@ class CornellDataset:
         # Names alone are not unique: there are several mugs.
         objects = (f'{known[1]}_{known[0]}',) if known else ()
         return LabelledFrame(entry.name, frame, entry.rectangles.copy(), entry.success.copy(),
-                             objects, jaw_pixels=JAW, region=REGION)
+                             objects, jaw_pixels=None if camera else JAW, region=self.region)
 
 
 def _entry(stem: Path) -> _Entry:
