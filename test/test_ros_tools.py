@@ -18,7 +18,7 @@ from grasp_stn_ros.doctor.findings import Level
 from grasp_stn_ros.recording import definitions
 from grasp_stn_ros.recording.reader import Recording, RecordingError
 from grasp_stn_ros.recording.writer import STAGES, RecordingWriter, stages_fields
-from grasp_stn_ros.ros import conversions, recorder
+from grasp_stn_ros.ros import conversions, parameters, recorder, topics
 from grasp_stn_ros.ros.doctor import Options, examine
 
 
@@ -92,6 +92,57 @@ def test_a_node_with_compressed_inputs_is_recorded_seen_and_examined(rig, tmp_pa
                   'camera_info', 'stamp.pairs'):
         assert found[check].level is Level.OK, found[check]
     assert 'jpeg compressed' in found['encoding.color'].message
+
+
+# Two endings alike, and one that the parameters do not have.
+REALSENSE = {'color/image_raw': 'camera/color/image_raw',
+             'depth/image_rect_raw': 'camera/aligned_depth_to_color/image_raw',
+             'color/camera_info': 'camera/color/camera_info',
+             'grasp_node/stages': 'found/stages'}
+
+
+def test_a_node_with_remapped_topics_is_recorded_seen_and_examined(rig, tmp_path):  # noqa: F811
+    pytest.importorskip('rerun', reason='rerun-sdk is missing: run `make setup`')
+    from grasp_stn_ros.ros.view_source import watch
+    from grasp_stn_ros.viewing.scene import Scene
+    each = rig(remap=REALSENSE)
+    each.camera.stream()
+    each.wait_for('stages')
+    name, path = f'{each.namespace}/grasp_node', tmp_path / 'node.mcap'
+    recorder.record(path, name, 1.0, False, lambda text: None)
+    recording = Recording(path)
+    topics = [f'{each.namespace}/{topic}' for topic in REALSENSE.values()]
+    assert list(recording.topics.values()) == topics
+    assert any(m.detection is not None for m in recording.frames())
+    moments = watch(name, Scene(), lambda text: None)
+    assert next(moments).frame.depth[110, 185] == pytest.approx(BOX_DEPTH)
+    moments.close()
+    found = by_name(examine(Options(name, seconds=1.0)))
+    for check in ('topic.color', 'topic.depth', 'topic.camera_info', 'size', 'results'):
+        assert found[check].level is Level.OK, found[check]
+
+
+def test_the_node_tells_its_topics_and_nobody_else(rig):  # noqa: F811
+    from rclpy.parameter import Parameter
+    each = rig(wait=False, autostart=False, topics__depth='/elsewhere',
+               color_transport='compressed', depth_topic='~/depth')
+    told = {name: p.value for name, p in each.node.get_parameters_by_prefix('topics').items()}
+    assert told == topics.resolved(f'{each.namespace}/grasp_node', parameters.values(each.node))
+    assert told['color'] == f'{each.namespace}/color/image_raw/compressed'
+    assert told['depth'] == f'{each.namespace}/grasp_node/depth'
+    assert told['grasp'] == f'{each.namespace}/grasp_node/grasp'
+    assert told['diagnostics'] == '/diagnostics'
+    result = each.node.set_parameters([Parameter('topics.depth', value='/elsewhere')])[0]
+    assert not result.successful
+
+
+def test_a_name_that_is_no_topic_is_refused_at_the_start(ros):  # noqa: F811
+    from rclpy.parameter import Parameter
+
+    from grasp_stn_ros.ros.grasp_node import GraspNode
+    with pytest.raises(ValueError, match='color_topic'):
+        GraspNode(lambda _: None, namespace='/refused',
+                  parameter_overrides=[Parameter('color_topic', value='no topic')])
 
 
 def test_a_node_that_is_not_there_is_named(ros, tmp_path, monkeypatch):  # noqa: F811

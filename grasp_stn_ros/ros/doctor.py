@@ -20,6 +20,7 @@ from ..doctor.findings import Finding, error, note, ok, warning
 from ..reasons import Reason
 from . import graph, parameters
 from .environment import share_directory
+from .topics import resolved
 
 _DISCOVERY = 4.0     # seconds until the graph is known
 
@@ -62,7 +63,7 @@ def examine(options: Options, environ: Mapping[str, str] | None = None) -> Itera
             yield note('node', str(problem), 'ros2 launch grasp_stn_ros grasp.launch.py; its '
                        'topics are looked at all the same, or those of --color, --depth and '
                        '--camera-info')
-        topics = {**graph.topics(node, name, values), **(options.topics or {})}
+        topics = {**resolved(name, values), **(options.topics or {})}
         kinds = graph.input_types(values)
         heard, stages = _listen(node, executor, topics, kinds, options.seconds)
         for each in heard.values():

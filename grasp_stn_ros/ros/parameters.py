@@ -31,6 +31,7 @@ from ..detection import MINIMUM_SCORE
 from ..grasp_pose import APPROACHES, Gripper
 from ..limits import Limits, box
 from ..stability import Stability
+from . import topics
 
 _GRIPPER = Gripper()
 _STABILITY = Stability()
@@ -276,6 +277,7 @@ def declare(node) -> None:
     """
     Declare every parameter on ``node`` and check the values it was started with.
 
+    Beside the table, ``topics.*`` tell the topics of the node: see :mod:`.topics`.
     Raises ValueError with a sentence that names the parameter, whatever was wrong with it.
     """
     for parameter in PARAMETERS:
@@ -284,9 +286,11 @@ def declare(node) -> None:
         except Exception as error:  # rclpy has half a dozen types for one situation
             raise ValueError(f'parameter {parameter.name}: {error}') from error
     problem = first_problem((p.name, node.get_parameter(p.name).value) for p in PARAMETERS)
-    problem = problem or _contradiction(values(node))
+    current = values(node)
+    problem = problem or _contradiction(current)
     if problem:
         raise ValueError(problem)
+    topics.declare(node, current)
 
 
 def first_problem(values: Iterable[tuple[str, Any]]) -> str | None:
