@@ -21,10 +21,13 @@ from grasp_stn_ros.recording.replay import compare, detector_settings
 from grasp_stn_ros.recording.writer import (
     CAMERA_INFO,
     IMAGE,
+    STAGES,
+    TOPICS,
     RecordingWriter,
     camera_info_fields,
     header_fields,
     image_fields,
+    stages_fields,
 )
 from grasp_stn_ros.rectangle import GraspRectangle
 from grasp_stn_ros.rgbd import CameraIntrinsics, RgbdFrame
@@ -233,6 +236,24 @@ def test_depth_that_is_compressed_otherwise_is_named(tmp_path):
     recording, _ = compressed_camera(tmp_path / 'b.mcap', '16UC1; png compressed ')
     (moment,) = recording.frames()
     assert 'compressedDepth' in moment.frame
+
+
+@pytest.mark.parametrize('change', [
+    {'reason': 200}, {'stage_names': ['one', 'more']},
+    {'candidates': [{'rectangle': {'x': 1.0, 'y': 1.0, 'opening': 0.0}}]},
+    {'candidates': [{'reason': 200, 'rectangle': {'opening': 9.0, 'jaw': 9.0}}]}])
+def test_stages_that_cannot_be_are_named_and_the_image_is_read(change, tmp_path):
+    path = tmp_path / 'a.mcap'
+    frame = RgbdFrame(np.zeros((48, 64, 3), np.uint8), np.full((48, 64), 0.5, np.float32),
+                      CameraIntrinsics(60, 60, 32, 24))
+    fields = stages_fields(detection(), header_fields(10**12))
+    with RecordingWriter(path) as writer:
+        writer.frame(frame, None, 10**12)
+        writer.message(TOPICS['stages'], STAGES, {**fields, **change}, 10**12)
+    recording = Recording(path)
+    (moment,) = recording.frames()
+    assert moment.detection is None and moment.frame.size == (64, 48)
+    assert recording.damage.startswith('CORRUPT_MESSAGE') and 'GraspStages' in recording.damage
 
 
 def test_stamps_too_far_apart_are_no_pairs(tmp_path):

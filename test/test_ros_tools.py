@@ -15,6 +15,7 @@ from test_ros_guards import compress, compressed_rig
 from grasp_stn_interfaces.msg import GraspStages
 from grasp_stn_ros.doctor import machine
 from grasp_stn_ros.doctor.findings import Level
+from grasp_stn_ros.reasons import Reason
 from grasp_stn_ros.recording import definitions
 from grasp_stn_ros.recording.reader import Recording, RecordingError
 from grasp_stn_ros.recording.writer import STAGES, RecordingWriter, stages_fields
@@ -166,6 +167,37 @@ def test_the_viewer_follows_a_running_node(rig):  # noqa: F811
     assert scene.gripper.finger_thickness == 0.011 and scene.approach_offset == 0.07
     assert shown.detection.best.grasp.opening == pytest.approx(0.06, abs=1e-3)
     scene.log(shown)
+
+
+def test_stages_of_another_version_do_not_end_the_viewer(rig, monkeypatch):  # noqa: F811
+    pytest.importorskip('rerun', reason='rerun-sdk is missing: run `make setup`')
+    from grasp_stn_ros.ros import view_source
+    from grasp_stn_ros.viewing.scene import Scene
+    monkeypatch.setattr(view_source, '_PATIENCE', 0.5)
+    each = rig(mode='on_demand')
+    stages = each.tester.create_publisher(GraspStages, 'grasp_node/stages', 10)
+    said: list[str] = []
+
+    def publish(messages):
+        stages.publish(GraspStages(header=messages['color'].header, best=-1,
+                                   reason=Reason.NO_DEPTH if said else 200))
+        return messages
+
+    each.camera.stream(change=publish)
+    moments = view_source.watch(f'{each.namespace}/grasp_node', Scene(), said.append)
+    shown = next(moments)
+    moments.close()
+    assert shown.detection.reason == Reason.NO_DEPTH
+    assert '200 is not a valid Reason' in said[0]
+
+
+def test_the_doctor_knows_not_every_reason(rig):  # noqa: F811
+    each = rig(mode='on_demand')
+    stages = each.tester.create_publisher(GraspStages, 'grasp_node/stages', 10)
+    each.camera.stream(change=lambda messages: stages.publish(
+        GraspStages(reason=200, message='of tomorrow')) or messages)
+    found = by_name(examine(Options(f'{each.namespace}/grasp_node', seconds=1.0)))['results']
+    assert 'reason 200' in found.message and found.remedy == 'of tomorrow'
 
 
 def test_a_healthy_camera_and_node(rig):  # noqa: F811

@@ -246,7 +246,11 @@ class Recording:
             stages, detection = found.get(stamp), None
             if stages is not None:
                 camera = frame.intrinsics if isinstance(frame, RgbdFrame) else None
-                detection = detection_from_message(stages, camera)
+                try:
+                    detection = detection_from_message(stages, camera)
+                except GraspError as error:
+                    self.damage = f'CORRUPT_MESSAGE: what was found in {name} is unreadable ' \
+                                  f'({error.detail})'
             yield Moment(name, stamp / 1e9, frame, detection)
 
     def _triples(self) -> Iterator[tuple[Any, Any, Any]]:
