@@ -4,11 +4,20 @@ import importlib
 
 import numpy as np
 import pytest
-from ros_fixtures import BOX_DEPTH, box_scene, rig, ros, wait_until  # noqa: F401
+from ros_fixtures import (  # noqa: F401
+    BOX_DEPTH,
+    RECTANGLE,
+    StubDetector,
+    box_scene,
+    rig,
+    ros,
+    wait_until,
+)
 
 pytest.importorskip('mcap_ros2', reason='mcap-ros2-support is missing: run `make setup`')
 
 from rclpy.serialization import deserialize_message, serialize_message
+from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 from test_ros_guards import compress, compressed_rig
 
@@ -18,7 +27,9 @@ from grasp_stn_ros.doctor.findings import Level
 from grasp_stn_ros.reasons import Reason
 from grasp_stn_ros.recording import definitions
 from grasp_stn_ros.recording.reader import Recording, RecordingError
+from grasp_stn_ros.recording.replay import AsNode, compare
 from grasp_stn_ros.recording.writer import STAGES, RecordingWriter, stages_fields
+from grasp_stn_ros.rectangle import GraspRectangle
 from grasp_stn_ros.ros import conversions, parameters, recorder, topics
 from grasp_stn_ros.ros.doctor import Options, examine
 
@@ -93,6 +104,59 @@ def test_a_node_with_compressed_inputs_is_recorded_seen_and_examined(rig, tmp_pa
                   'camera_info', 'stamp.pairs'):
         assert found[check].level is Level.OK, found[check]
     assert 'jpeg compressed' in found['encoding.color'].message
+
+
+LEFT, RIGHT = RECTANGLE, GraspRectangle(185.0, 100.0, np.pi / 4, 20.0, 8.0)
+
+
+class Flickering(StubDetector):
+    """Two grasps, of which now one and now the other is better, as the image says."""
+
+    def detect(self, frame, region=None, minimum_score=0.0, need_pose=True):
+        even = frame.rgb[0, 0, 0] % 2 == 0
+        self.rectangles, self.scores = ((LEFT, RIGHT) if even else (RIGHT, LEFT)), (0.82, 0.78)
+        return super().detect(frame, region, minimum_score, need_pose)
+
+
+def numbered(messages: dict) -> dict:
+    messages['color'].data[0] = messages['color'].header.stamp.nanosec // 50_000_000 % 256
+    return messages
+
+
+@pytest.mark.parametrize('values, forbidden, gap', [
+    # The camera looks down: y in the base is 0.03 m for the left one and 0.06 m for the other.
+    ({'target_frame': 'base', 'camera_pose': [0.0, 0.0, 1.0, 1.0, 0.0, 0.0, 0.0],
+      'workspace__minimum': [-1.0, 0.045, -1.0], 'workspace__maximum': [1.0, 1.0, 1.0]},
+     Reason.OUTSIDE_WORKSPACE, ''),
+    ({'maximum_depth': 0.7}, Reason.OUTSIDE_DEPTH, ''),
+    ({'support_margin': 0.05}, Reason.SUPPORT_COLLISION, ''),
+    ({'mask_topic': 'mask'}, Reason.MASKED, 'mask_topic'),
+    ({'stability__enabled': True}, None, 'stability.enabled')])
+def test_a_replay_finds_what_the_node_found(rig, tmp_path, values, forbidden, gap):  # noqa: F811
+    each = rig(Flickering(), **values)
+    mask = np.zeros((240, 320), np.uint8)
+    mask[:105] = 255
+    masks = each.tester.create_publisher(Image, 'mask', 5)
+
+    def publish(messages):
+        masks.publish(conversions.image_message(mask, 'mono8', messages['color'].header))
+        return numbered(messages)
+
+    each.camera.stream(change=publish)
+    each.wait_for('stages', lambda m: m.reason != Reason.MASKED or m.candidates)
+    path = tmp_path / 'node.mcap'
+    recorder.record(path, f'{each.namespace}/grasp_node', 1.0, False, lambda text: None)
+    recording = Recording(path)
+    moments = [m for m in recording.frames() if m.detection is not None]
+    assert moments
+    if forbidden:
+        assert any(c.reason == forbidden for m in moments for c in m.detection.candidates)
+    node = AsNode(recording.parameters)
+    again = node.again(Flickering())
+    for moment in moments:
+        difference = compare(again(moment), node.recorded(moment))
+        assert difference['identical'], difference
+    assert [g.partition(':')[0] for g in node.gaps] == ([gap] if gap else [])
 
 
 # Two endings alike, and one that the parameters do not have.

@@ -12,8 +12,8 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from grasp_stn_interfaces.msg import GraspStages
 
 from ..messages import detection_from_message, frame_from_messages, stamp_nanoseconds
+from ..node_settings import gripper_from
 from ..reasons import GraspError
-from ..recording.replay import detector_settings
 from ..viewing.scene import Scene, Shown
 from ..viewing.sources import SourceError
 from . import graph
@@ -97,7 +97,7 @@ def watch(name: str, scene: Scene, say: Callable[[str], None]) -> Iterator[Shown
     """
     with graph.following(name, 'grasp_stn_view', SourceError) as followed:
         values = followed.parameters
-        scene.gripper = detector_settings(values)['gripper']
+        scene.gripper = gripper_from(values)
         scene.approach_offset = values.get('approach_offset', scene.approach_offset)
         watching = _Watch(followed.node, followed.topics, values)
         silent_since = time.monotonic()
