@@ -56,9 +56,27 @@ def test_colour_and_depth_find_each_other(tmp_path):
     found = {p.name: (p.rgb.name, p.depth and p.depth.name) for p in find_pictures(tmp_path)}
     assert found == {'7': ('7.jpg', '7.png'), 'cup': ('cup-color.png', 'cup-depth.tiff'),
                      'alone': ('alone.png', None)}
+    (tmp_path / 'cup.jpg').touch()
+    with pytest.raises(DataError, match=r'cup-color\.png and .*cup\.jpg have the same name'):
+        find_pictures(tmp_path)
     (tmp_path / 'empty').mkdir()
     with pytest.raises(DataError, match='no images'):
         find_pictures(tmp_path / 'empty')
+
+
+@pytest.mark.parametrize('colour, depth, name', [
+    ('rgb1.png', 'depth1.png', 'rgb1'), ('images/1.png', 'depth/1.tiff', 'images/1'),
+    ('left/1.jpg', 'left_depth/1.png', 'left/1'), ('a/rgb/1.png', 'a/depth/1.png', 'a/1'),
+    ('1.png', 'depths/1.png', '1'), ('01/pcd0001r.png', '01/pcd0001d.tiff', '01/pcd0001'),
+    ('a/1_rgb.png', 'b/1_depth.png', None), ('1_rgb.png', '1_depth.jpg', None)])
+def test_names_that_belong_together(tmp_path, colour, depth, name):
+    for path in (colour, depth):
+        (tmp_path / path).parent.mkdir(exist_ok=True, parents=True)
+        (tmp_path / path).touch()
+    (found,) = find_pictures(tmp_path)
+    assert found.rgb == tmp_path / colour
+    assert found.depth == (tmp_path / depth if name else None)
+    assert name in (None, found.name)
 
 
 def test_what_is_saved_is_what_the_cornell_reader_reads(store):

@@ -24,6 +24,7 @@ import csv
 from dataclasses import dataclass
 import hashlib
 import io
+import itertools
 import json
 from pathlib import Path
 import re
@@ -36,28 +37,16 @@ from ..data.camera_file import CAMERA_FILE, DatasetCamera, camera_to_json, read_
 from ..data.cornell import read_rectangles
 from ..data.files import checked_depth, checked_rgb
 from ..data.sample import DataError
+from ..image_pairs import COLOUR, Picture, pair_images
 from ..rectangle import GraspRectangle
 from ..rgbd import CameraIntrinsics
 
-_COLOUR = ('.png', '.jpg', '.jpeg')
-_DEPTH = ('.png', '.tiff', '.tif')
-# rgb_0001.png, 0001_rgb.png, rgb/0001.png, 0001-color.png, 0001.png: all are image 0001.
-_ROLE = re.compile(r'(?:^|[_\-.])(rgb|color|colour|image|depth)(?=$|[_\-.])', re.IGNORECASE)
 _MOST = 9999
 _PER_FOLDER = 100
 
 
 class ConflictError(RuntimeError):
     """The labels on the disk are not those that were read; the message says what to do."""
-
-
-@dataclass(frozen=True)
-class Picture:
-    """One image to label; ``depth`` is None where there is none."""
-
-    name: str
-    rgb: Path
-    depth: Path | None
 
 
 @dataclass(frozen=True)
@@ -83,48 +72,19 @@ class Labels:
 
 def find_pictures(folder: Path, but: Path | None = None) -> list[Picture]:
     """
-    Colour images below ``folder`` with their depth, by name; hidden files and ``but`` left out.
+    Return the pictures to label below ``folder``, each with a name of its own.
 
-    Colour and depth belong together when their paths differ only in rgb, color, colour or image
-    against depth. In a folder of Cornell's layout they are the files pcdNNNNr and pcdNNNNd.
-    Raises :class:`DataError` where there is none.
+    Hidden files and ``but`` are left out. Raises :class:`DataError` where there is none, and where
+    a name does not say which image is meant.
     """
-    colour: dict[str, Path] = {}
-    depth: dict[str, Path] = {}
-    for path in sorted(folder.rglob('*')):
-        inside = path.relative_to(folder)
-        if not path.is_file() or any(part.startswith('.') for part in inside.parts) \
-                or (but is not None and path.is_relative_to(but)):
-            continue
-        role, key = _role(inside)
-        if role == 'depth' and path.suffix.lower() in _DEPTH:
-            depth[key] = path
-        elif role == 'colour' and path.suffix.lower() in _COLOUR:
-            if key in colour:
-                raise DataError(f'{colour[key]} and {path} have the same name; which of them is '
-                                'meant cannot be told')
-            colour[key] = path
-    if not colour:
-        raise DataError(f'{folder} has no images ({", ".join(_COLOUR)})')
-    return [Picture(key, colour[key], depth.get(key)) for key in sorted(colour)]
-
-
-def _role(path: Path) -> tuple[str, str]:
-    """Relative path -> 'colour' or 'depth', and what is left of it without that word."""
-    cornell = re.fullmatch(r'(pcd\d{4})([rd])', path.stem)
-    if cornell:
-        return {'r': 'colour', 'd': 'depth'}[cornell[2]], str(path.with_name(cornell[1]))
-    parts = [*path.parts[:-1], path.stem]
-    role = 'colour'
-    kept = []
-    for part in parts:
-        words = [w.lower() for w in _ROLE.findall(part)]
-        if 'depth' in words:
-            role = 'depth'
-        rest = _ROLE.sub('', part).strip('_-.') if words else part
-        if rest:
-            kept.append(rest)
-    return role, '/'.join(kept) or 'image'
+    pictures = pair_images(folder, but)
+    if not pictures:
+        raise DataError(f'{folder} has no images ({", ".join(COLOUR)})')
+    for one, other in itertools.pairwise(pictures):
+        if one.name == other.name:
+            raise DataError(f'{one.rgb} and {other.rgb} have the same name; which of them is '
+                            'meant cannot be told')
+    return pictures
 
 
 class CornellFolder:
