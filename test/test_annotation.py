@@ -168,6 +168,24 @@ def test_a_folder_in_cornell_format_is_labelled_in_place(store):
     assert CornellDataset(root)[0].success.tolist() == [1.0, 0.0]
 
 
+def test_naming_an_object_keeps_the_names_of_the_official_table(tmp_path):
+    (tmp_path / '01').mkdir()
+    for number in (100, 101, 102):
+        cv2.imwrite(str(tmp_path / '01' / f'pcd0{number}r.png'), np.zeros((480, 640, 3), np.uint8))
+        (tmp_path / '01' / f'pcd0{number}cpos.txt').write_text('')
+    (tmp_path / 'z.txt').write_text('100 7 mug x\n101 7 mug x\n102 8 plate x\n')
+    folder = CornellFolder(tmp_path, find_pictures(tmp_path))
+    before = folder.load('01/pcd0101')
+    assert before.thing == 'mug'
+    version = folder.save('01/pcd0101', [GRASP], before.thing, before.version)
+    assert not (tmp_path / 'objects.csv').exists(), 'nothing was named'
+    version = folder.save('01/pcd0101', [GRASP], 'blue cup', version)
+    assert CornellDataset(tmp_path).object_ids == ['7', 'blue_cup', '8']
+    assert folder.load('01/pcd0102').thing == 'plate'
+    folder.save('01/pcd0101', [GRASP], '', version)
+    assert folder.load('01/pcd0101').thing == '' and folder.load('01/pcd0100').thing == 'mug'
+
+
 # ------------------------------------------------------------------ import
 CVAT = """<?xml version="1.0" encoding="utf-8"?><annotations><version>1.1</version>
 <image id="0" name="1_rgb.png" width="320" height="240">

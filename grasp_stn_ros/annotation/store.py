@@ -34,7 +34,7 @@ import numpy as np
 
 from ..atomic import write_atomically
 from ..data.camera_file import CAMERA_FILE, DatasetCamera, camera_to_json, read_camera
-from ..data.cornell import read_rectangles
+from ..data.cornell import read_objects, read_rectangles
 from ..data.files import checked_depth, checked_rgb
 from ..data.sample import DataError
 from ..image_pairs import COLOUR, Picture, pair_images
@@ -107,21 +107,14 @@ class CornellFolder:
     def load(self, name: str) -> Labels:
         """Return the labels of the picture ``name``; raises :class:`DataError`."""
         stem = self._stem(name)
-        labels: list[Label] = []
-        for end, success in (('cpos.txt', True), ('cneg.txt', False)):
-            path = self._file(stem, end)
-            if path is not None and path.is_file():
-                labels += [Label(GraspRectangle(*map(float, r)), success)
-                           for r in read_rectangles(path)[0]]
-        things = self._things()
-        number = self._numbers.get(name, '')
-        return Labels(tuple(labels), things.get(number, ''), self._version(stem))
+        thing = read_objects(self.root).get(self._numbers.get(name, ''), ('', ''))[1]
+        return Labels(tuple(self._labels(stem)), thing, self._version(stem))
 
     def counts(self) -> dict[str, tuple[int, int]]:
         """Name of each picture -> number of its labels that work and that do not."""
         found = {}
         for picture in self.pictures:
-            labels = self.load(picture.name).labels
+            labels = self._labels(self._stem(picture.name))
             good = sum(label.success for label in labels)
             found[picture.name] = (good, len(labels) - good)
         return found
@@ -174,6 +167,15 @@ class CornellFolder:
         folder = found.parent if found else \
             self.root / f'{min(int(number) // _PER_FOLDER, 98) + 1:02d}'
         return folder / f'pcd{number}'
+
+    def _labels(self, stem: Path | None) -> list[Label]:
+        labels: list[Label] = []
+        for end, success in (('cpos.txt', True), ('cneg.txt', False)):
+            path = self._file(stem, end)
+            if path is not None and path.is_file():
+                labels += [Label(GraspRectangle(*map(float, r)), success)
+                           for r in read_rectangles(path)[0]]
+        return labels
 
     @staticmethod
     def _file(stem: Path | None, end: str) -> Path | None:
@@ -247,22 +249,17 @@ class CornellFolder:
         write_atomically(stem.with_name(stem.name + end), picture.rgb.read_bytes())
         return stem
 
-    def _things(self) -> dict[str, str]:
-        columns = ('image', 'object_id', 'object_name')
-        return {row['image'].zfill(4): row['object_name']
-                for row in _rows(self.root / 'objects.csv', columns)}
-
     def _write_thing(self, number: str, thing: str) -> None:
         thing = ' '.join(thing.split())
-        path = self.root / 'objects.csv'
-        columns = ('image', 'object_id', 'object_name')
-        rows = {row['image'].zfill(4): tuple(row[c] for c in columns)
-                for row in _rows(path, columns)}
-        old = rows.get(number)
-        if (old[2] if old else '') == thing:
+        # Also those of the official z.txt, which objects.csv takes the place of.
+        rows = read_objects(self.root)
+        if rows.get(number, ('', ''))[1] == thing:
             return
-        rows[number] = (number, thing.replace(' ', '_'), thing)
-        _write_rows(path, columns, [row for _, row in sorted(rows.items()) if row[2]])
+        rows.pop(number, None)
+        if thing:
+            rows[number] = (thing.replace(' ', '_'), thing)
+        _write_rows(self.root / 'objects.csv', ('image', 'object_id', 'object_name'),
+                    [(image, *row) for image, row in sorted(rows.items())])
 
 
 def _cornell(rectangles: Sequence[GraspRectangle]) -> bytes:

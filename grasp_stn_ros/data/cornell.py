@@ -239,7 +239,7 @@ class CornellDataset:
                         if (m := _NAME.fullmatch(p.name))}, key=lambda p: p.name)
         if not stems:
             raise DataError(f'{self.root} is no Cornell data set: no NN/pcdNNNNr.png or .jpg')
-        self._objects = _read_objects(self.root)
+        self._objects = read_objects(self.root)
         self._camera = read_camera(self.root)
         self.region: tuple[float, float, float, float] | None = None if self._camera else REGION
         self._cache: dict[int, LabelledFrame] | None = {} if cache else None
@@ -325,8 +325,12 @@ def _entry(stem: Path) -> _Entry:
                   np.concatenate([np.ones(len(good)), np.zeros(len(bad))]), skipped + skipped_too)
 
 
-def _read_objects(root: Path) -> dict[str, tuple[str, str]]:
-    """Image number -> object id and name, from the first table that is there, or empty."""
+def read_objects(root: Path) -> dict[str, tuple[str, str]]:
+    """
+    Image number -> object id and name, from the first table that is there, or empty.
+
+    Raises :class:`DataError`.
+    """
     try:
         path = root / 'objects.csv'
         if path.is_file():
