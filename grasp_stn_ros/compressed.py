@@ -1,8 +1,9 @@
 """
 ``sensor_msgs/CompressedImage`` as image_transport's plugins publish it -> numpy.
 
-``compressed`` is a JPEG or PNG file of the colour image. ``compressedDepth`` is a PNG file of 16
-bit behind a header of 12 bytes: an int32 and two float32 (a, b), with which 32FC1 images are
+``compressed`` is a JPEG or PNG file of the colour image; an EXIF orientation is ignored, because
+depth and calibration belong to the pixels as they are stored. ``compressedDepth`` is a PNG file of
+16 bit behind a header of 12 bytes: an int32 and two float32 (a, b), with which 32FC1 images are
 quantized, depth = a / (value - b); for 16UC1 they are not used and the values are millimetres. Any
 object with the fields ``format`` and ``data`` will do. Bad input raises :class:`GraspError`,
 nothing else.
@@ -16,6 +17,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from .image_files import STORED_COLOR
 from .reasons import GraspError, Reason
 from .rgbd import clean_depth, depth_from_millimetres
 
@@ -34,7 +36,7 @@ def rgb_from_compressed(message: Any) -> np.ndarray:
     """JPEG or PNG -> (H, W, 3) uint8 RGB."""
     data = np.frombuffer(message.data, np.uint8)
     _check_size(bytes(data[:32]), Reason.INVALID_IMAGE)
-    return cv2.cvtColor(_decoded(data, cv2.IMREAD_COLOR, message.format, Reason.INVALID_IMAGE),
+    return cv2.cvtColor(_decoded(data, STORED_COLOR, message.format, Reason.INVALID_IMAGE),
                         cv2.COLOR_BGR2RGB)
 
 

@@ -11,6 +11,7 @@ from click.testing import CliRunner
 import cv2
 import numpy as np
 import pytest
+from test_image_files import jpeg
 
 from grasp_stn_ros.annotation import formats
 from grasp_stn_ros.annotation.server import AnnotationServer
@@ -371,6 +372,19 @@ def test_labels_of_another_size_are_not_imported(photos, store):
     done, problems = formats.import_labels(store, formats.read_labels(photos / 'a.xml'))
     assert done == 0 and store.counts()['1'] == (0, 0)
     assert any('was labelled with 640x240 pixels' in p and '320x240' in p for p in problems)
+
+
+def test_labels_on_an_image_that_the_other_program_has_turned_are_not_imported(photos, store):
+    picture = photos / '1_rgb.png'
+    rgb = np.zeros((240, 320, 3), np.uint8)
+    rgb[:100] = 200
+    # Half a turn: the size does not tell.
+    (photos / '1_rgb.jpg').write_bytes(jpeg(rgb, 3))
+    picture.unlink()
+    (photos / 'a.xml').write_text(CVAT.replace('1_rgb.png', '1_rgb.jpg'))
+    turned = CornellFolder(store.root, find_pictures(photos))
+    done, problems = formats.import_labels(turned, formats.read_labels(photos / 'a.xml'))
+    assert done == 0 and any('EXIF' in problem for problem in problems)
 
 
 # ------------------------------------------------------------------ the page
