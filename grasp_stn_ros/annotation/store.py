@@ -30,8 +30,6 @@ from pathlib import Path
 import re
 import threading
 
-import numpy as np
-
 from ..atomic import write_atomically
 from ..data.camera_file import CAMERA_FILE, DatasetCamera, camera_to_json, read_camera
 from ..data.cornell import read_objects, read_rectangles
@@ -283,9 +281,3 @@ def _write_rows(path: Path, columns: Sequence[str], rows: Sequence[Sequence[str]
     writer.writerow(columns)
     writer.writerows(rows)
     write_atomically(path, text.getvalue().encode())
-
-
-def to_arrays(labels: Sequence[Label]) -> tuple[np.ndarray, np.ndarray]:
-    """Labels -> rectangles (N, 5) as (x, y, theta, opening, jaw), and success (N,) of 0 and 1."""
-    return (np.array([label.rectangle.as_array() for label in labels]).reshape(-1, 5),
-            np.array([float(label.success) for label in labels]))
