@@ -98,6 +98,13 @@ def open_detector(model: str, device: str, threads: int, candidates: int = 0,
         raise click.ClickException(str(error)) from None
 
 
+def open_as_recorded(model: dict[str, Any], parameters: dict[str, Any]) -> GraspDetector:
+    """Load what :func:`model_options` chose with the settings of the node that was recorded."""
+    from .node_settings import detector_settings
+    candidates = model['candidates'] or parameters.get('candidates', 0)
+    return open_detector(**{**model, 'candidates': candidates, **detector_settings(parameters)})
+
+
 def ros_module(name: str):
     """
     Import ``grasp_stn_ros.ros.NAME``; a click error says what to do where ROS is missing.

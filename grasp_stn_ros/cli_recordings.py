@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from .cli_common import model_options, open_detector, ros_module
+from .cli_common import model_options, open_as_recorded, open_detector, ros_module
 
 _SHOWN = 15      # rows of what differs; the JSON file has all
 
@@ -99,7 +99,8 @@ def replay(recording: Path, against: str | None, color: str | None, depth: str |
     r"""
     Detect again in a recording, and say what is different from before or from another model.
 
-    Region, gripper, approach and minimum score are those of the recorded node.
+    Region, candidates, gripper, approach, minimum score and what the cell allows are those of the
+    recorded node. What a recording does not have (masks, tf2, the past of the tracker) is named.
 
     \b
     grasp_stn replay bug.mcap                                  # against what was found then
@@ -120,7 +121,8 @@ def replay(recording: Path, against: str | None, color: str | None, depth: str |
         if against == 'recorded' and not found:
             raise RecordingError(f'NOTHING_RECORDED: {recording} has no results of a node; '
                                  'compare two models with --model A --against B')
-        a, b = _sides(against, bool(found), model, file.parameters, replaying)
+        node = replaying.AsNode(file.parameters)
+        a, b = _sides(against, bool(found), model, file.parameters, node, replaying)
         moments = file.frames()
         if found and not all_frames:
             moments = (m for m in moments if m.detection is not None)
@@ -136,7 +138,7 @@ def replay(recording: Path, against: str | None, color: str | None, depth: str |
     summary = replaying.summarize(records)
     report = {'file': str(recording), 'damage': file.damage or None, 'topics': file.topics,
               'parameters': file.parameters, 'a': a.name, 'b': b.name if b else None,
-              'summary': summary, 'frames': records}
+              'not_reproduced': node.gaps, 'summary': summary, 'frames': records}
     _write(output, report)
     if str(output) != '-':
         _print(report)
@@ -146,19 +148,16 @@ def replay(recording: Path, against: str | None, color: str | None, depth: str |
 
 
 def _sides(against: str | None, has_results: bool, model: dict[str, Any],
-           parameters: dict[str, Any], replaying):
+           parameters: dict[str, Any], node, replaying):
     """Return what is compared with what."""
-    settings = replaying.detector_settings(parameters)
-    if not model['candidates']:
-        model['candidates'] = parameters.get('candidates', 0)
-    detector = open_detector(**model, **settings)
-    a = replaying.Side(detector.model_name, replaying.again(detector, parameters))
+    detector = open_as_recorded(model, parameters)
+    a = replaying.Side(detector.model_name, node.again(detector))
     if against == 'recorded' or (against is None and has_results):
-        return a, replaying.Side('recorded', replaying.recorded)
+        return a, replaying.Side('recorded', node.recorded)
     if against is None:
         return a, None
-    other = open_detector(**{**model, 'model': against, 'system': None}, **settings)
-    b = replaying.Side(other.model_name, replaying.again(other, parameters))
+    other = open_as_recorded({**model, 'model': against, 'system': None}, parameters)
+    b = replaying.Side(other.model_name, node.again(other))
     if a.name == b.name:
         a, b = replace(a, name=f'{a.name} (A)'), replace(b, name=f'{b.name} (B)')
     return a, b
@@ -183,6 +182,8 @@ def _print(report: dict[str, Any]) -> None:
                   f'{summary["grasps"]} with a grasp by {report["a"]}', highlight=False)
     for row in [r for r in report['frames'] if 'error' in r][:_SHOWN]:
         console.print(f'  {row["name"]}: {row["error"]}', highlight=False, markup=False)
+    for gap in report['not_reproduced']:
+        console.print(f'not reproduced: {gap}', highlight=False, markup=False)
     if not summary['compared']:
         return
     console.print(f'A = {report["a"]}, B = {report["b"]}: {summary["identical"]} of '

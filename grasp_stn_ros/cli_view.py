@@ -12,7 +12,7 @@ import webbrowser
 
 import click
 
-from .cli_common import model_options, open_detector, ros_module
+from .cli_common import model_options, open_as_recorded, open_detector, ros_module
 from .detection import MINIMUM_SCORE
 
 if TYPE_CHECKING:
@@ -50,13 +50,14 @@ _PICTURE_SECONDS = 600.0
               help='Of the page; 0 = any that is free.')
 @click.option('--open/--no-open', 'opened', default=True, show_default=True,
               help='Open the page in your browser.')
-@click.option('--minimum-score', type=click.FloatRange(0, 1), default=MINIMUM_SCORE,
-              show_default=True, help='Below this score a candidate is no grasp.')
+@click.option('--minimum-score', type=click.FloatRange(0, 1),
+              help='Below this score a candidate is no grasp.  [default: '
+                   f'{MINIMUM_SCORE}, or as recorded]')
 @model_options
 def view(source: Path | None, depth: Path | None, intrinsics: tuple[float, ...] | None,
          scenes: int | None, seed: int, objects: int | None, node: str | None, recorded: bool,
          limit: int | None, save: Path | None, screenshot: Path | None, size: tuple[int, int],
-         port: int, opened: bool, minimum_score: float, **model) -> None:
+         port: int, opened: bool, minimum_score: float | None, **model) -> None:
     r"""
     Show image, depth, 3-D cloud, all four stages and every score, with a timeline to scrub.
 
@@ -107,7 +108,8 @@ def view(source: Path | None, depth: Path | None, intrinsics: tuple[float, ...] 
             shown = _recording(source, recorded, model, minimum_score, scene)
         else:
             named = _named(source, depth, intrinsics, scenes, seed, objects)
-            shown = _detected(named, _opener(model), minimum_score)
+            shown = _detected(named, _opener(model),
+                              MINIMUM_SCORE if minimum_score is None else minimum_score)
         count = 0
         for count, moment in enumerate(itertools.islice(shown, limit), 1):
             scene.log(moment)
@@ -174,27 +176,29 @@ def _detected(named: Iterable[Named], opener: Callable[[], GraspDetector],
         yield Shown(each.name, frame, detection, titles=tuple(detector.stage_titles))
 
 
-def _recording(path: Path, recorded: bool, model: dict[str, Any], minimum_score: float,
+def _recording(path: Path, recorded: bool, model: dict[str, Any], minimum_score: float | None,
                scene) -> Iterator[Shown]:
     from .recording.reader import Recording
-    from .recording.replay import detector_settings
+    from .recording.replay import AsNode
     from .viewing.scene import Shown
     recording = Recording(path)
-    settings = detector_settings(recording.parameters)
-    scene.gripper = settings['gripper']
+    node = AsNode(recording.parameters, minimum_score)
+    scene.gripper = node.gripper
     scene.approach_offset = recording.parameters.get('approach_offset', scene.approach_offset)
-    detector = None if recorded else open_detector(**model, **settings)
+    detector = None if recorded else open_as_recorded(model, recording.parameters)
+    detect = node.again(detector) if detector else None
     titles: tuple[str, ...] = tuple(detector.stage_titles) if detector else ()
+    said = 0
     for moment in recording.frames():
         if isinstance(moment.frame, str):
             click.echo(f'{moment.name}: {moment.frame}', err=True)
             continue
-        if detector is not None:
-            detection = detector.detect(moment.frame, None, minimum_score, need_pose=False)
-        elif moment.detection is not None:
-            detection = moment.detection
-        else:
+        detection = detect(moment) if detect else moment.detection
+        if detection is None:
             continue
+        for gap in node.gaps[said:] if detect else []:
+            click.echo(f'not reproduced: {gap}', err=True)
+            said += 1
         more = {'titles': titles} if titles else {}
         yield Shown(moment.name, moment.frame, detection, moment.time, **more)
     recording.warn(lambda text: click.echo(text, err=True))

@@ -1,4 +1,9 @@
-"""RGB-D frames from image files: one way for the command line and the readers of data sets."""
+"""
+RGB-D frames from image files: one way for the command line and the readers of data sets.
+
+Pixels are read as they are stored. An EXIF orientation, by which viewers turn a photograph, is
+ignored: depth, the camera matrix and labels belong to the pixels of the sensor.
+"""
 
 from __future__ import annotations
 
@@ -13,13 +18,23 @@ import numpy as np
 from .reasons import GraspError, Reason
 from .rgbd import CameraIntrinsics, RgbdFrame, clean_depth, depth_from_millimetres
 
+# Mode of OpenCV for colours without EXIF's orientation.
+STORED_COLOR = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+
 
 def read_rgb(path: str | Path) -> np.ndarray:
-    """Colour or grey image file -> (H, W, 3) uint8 RGB; raises :class:`GraspError`."""
-    image = cv2.imread(str(path), cv2.IMREAD_COLOR) if os.path.isfile(path) else None
+    """Colour or grey image file -> (H, W, 3) uint8 RGB as stored; raises :class:`GraspError`."""
+    image = cv2.imread(str(path), STORED_COLOR) if os.path.isfile(path) else None
     if image is None:
         raise GraspError(Reason.INVALID_IMAGE, f'{path} is missing or no image file')
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def is_turned(path: str | Path) -> bool:
+    """Whether viewers show the image otherwise than it is stored, by its EXIF orientation."""
+    shown = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    return shown is not None and not np.array_equal(
+        shown[..., ::-1], read_rgb(path))
 
 
 def read_depth(path: str | Path) -> np.ndarray:

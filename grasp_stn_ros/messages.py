@@ -163,17 +163,23 @@ def detection_from_message(stages: Any, intrinsics: CameraIntrinsics | None = No
     ``grasp_stn_interfaces/GraspStages`` -> the detection again.
 
     The grasps in space need ``intrinsics``: the message has their poses, and the surface that a
-    rectangle lies in is where the ray through its centre passes the line of approach.
+    rectangle lies in is where the ray through its centre passes the line of approach. Raises
+    :class:`GraspError` for what no detection is: a reason that is not known, a rectangle without
+    area, stages without times.
     """
-    candidates = tuple(
-        Candidate((c.x, c.y), c.location_score, c.theta,
-                  GraspRectangle(c.rectangle.x, c.rectangle.y, c.rectangle.theta,
-                                 c.rectangle.opening, c.rectangle.jaw),
-                  c.score, _grasp(c, intrinsics) if intrinsics is not None else None,
-                  Reason(c.reason)) for c in stages.candidates)
-    best = candidates[stages.best] if 0 <= stages.best < len(candidates) else None
-    return Detection(candidates, best, Reason(stages.reason), stages.message,
-                     dict(zip(stages.stage_names, stages.stage_milliseconds, strict=True)))
+    try:
+        candidates = tuple(
+            Candidate((c.x, c.y), c.location_score, c.theta,
+                      GraspRectangle(c.rectangle.x, c.rectangle.y, c.rectangle.theta,
+                                     c.rectangle.opening, c.rectangle.jaw),
+                      c.score, _grasp(c, intrinsics) if intrinsics is not None else None,
+                      Reason(c.reason)) for c in stages.candidates)
+        best = candidates[stages.best] if 0 <= stages.best < len(candidates) else None
+        return Detection(candidates, best, Reason(stages.reason), stages.message,
+                         dict(zip(stages.stage_names, stages.stage_milliseconds, strict=True)))
+    except ValueError as error:
+        raise GraspError(Reason.INTERNAL_ERROR, f'GraspStages cannot be read: {error}; is the '
+                         'node of another version?') from None
 
 
 def _grasp(candidate: Any, intrinsics: CameraIntrinsics) -> Grasp | None:

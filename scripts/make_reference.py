@@ -189,7 +189,8 @@ def page() -> str:
     return '\n'.join([
         HEADER + interface_tables(),
         '\n## Parameters\n\nLive parameters can be changed with `ros2 param set`; the others are '
-        'read-only.\n', parameters.markdown_table(),
+        'read-only. `topics.color` and so on, which nobody can set, tell the full names of the '
+        "node's topics after remapping.\n", parameters.markdown_table(),
         '\n## Messages and service', *map(message_section, files),
         '\n## Reasons\n\nWhy there is a grasp, or why there is none; the same names appear in '
         'responses, logs, diagnostics and `grasp_stn detect --json`.\n', reason_table(), ''])

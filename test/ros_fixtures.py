@@ -174,19 +174,22 @@ class Camera:
 class Rig:
     """A node under test, a camera and a client, each spinning in the background."""
 
-    def __init__(self, detector=None, wait=True, **values):
+    def __init__(self, detector=None, wait=True, remap=None, **values):
         """
         Start the node with the parameter ``values`` (``__`` in a name stands for a dot).
 
         ``detector`` may be a function that makes one of the node's parameters; without ``wait``,
-        nobody waits for subscriptions and service.
+        nobody waits for subscriptions and service. ``remap`` renames topics of both sides.
         """
         self.namespace = f'/rig_{next(_numbers)}'
         self.detector = detector or StubDetector()
         factory = self.detector if callable(self.detector) else lambda _: self.detector
         overrides = [Parameter(name.replace('__', '.'), value=value)
                      for name, value in values.items()]
-        self.tester = rclpy.create_node('tester', namespace=self.namespace)
+        remappings = ['--ros-args'] + [word for old, new in (remap or {}).items()
+                                       for word in ('-r', f'{old}:={new}')]
+        self.tester = rclpy.create_node('tester', namespace=self.namespace,
+                                        cli_args=remappings)
         self.received: dict[str, list] = {}
         for name, kind in (('grasp', PoseStamped), ('pregrasp', PoseStamped),
                            ('grasps', PoseArray), ('stages', GraspStages),
@@ -197,7 +200,7 @@ class Rig:
         self.camera = Camera(self.tester)
         self.client = self.tester.create_client(DetectGrasp, 'grasp_node/detect_grasp',
                                                 qos_profile=QoSProfile(depth=100))
-        self.node = GraspNode(factory, namespace=self.namespace,
+        self.node = GraspNode(factory, namespace=self.namespace, cli_args=remappings,
                               parameter_overrides=overrides)
         self._spinners = []
         for node, executor in ((self.node, ServingExecutor()),

@@ -11,11 +11,13 @@ from click.testing import CliRunner
 import cv2
 import numpy as np
 import pytest
+from test_image_files import jpeg
 
 from grasp_stn_ros.annotation import formats
 from grasp_stn_ros.annotation.server import AnnotationServer
 from grasp_stn_ros.annotation.store import ConflictError, CornellFolder, Label, find_pictures
 from grasp_stn_ros.cli import main
+from grasp_stn_ros.data.augmentation import Augmentation, FixedView
 from grasp_stn_ros.data.cornell import CornellDataset
 from grasp_stn_ros.data.open import open_dataset
 from grasp_stn_ros.data.sample import DataError
@@ -55,9 +57,27 @@ def test_colour_and_depth_find_each_other(tmp_path):
     found = {p.name: (p.rgb.name, p.depth and p.depth.name) for p in find_pictures(tmp_path)}
     assert found == {'7': ('7.jpg', '7.png'), 'cup': ('cup-color.png', 'cup-depth.tiff'),
                      'alone': ('alone.png', None)}
+    (tmp_path / 'cup.jpg').touch()
+    with pytest.raises(DataError, match=r'cup-color\.png and .*cup\.jpg have the same name'):
+        find_pictures(tmp_path)
     (tmp_path / 'empty').mkdir()
     with pytest.raises(DataError, match='no images'):
         find_pictures(tmp_path / 'empty')
+
+
+@pytest.mark.parametrize('colour, depth, name', [
+    ('rgb1.png', 'depth1.png', 'rgb1'), ('images/1.png', 'depth/1.tiff', 'images/1'),
+    ('left/1.jpg', 'left_depth/1.png', 'left/1'), ('a/rgb/1.png', 'a/depth/1.png', 'a/1'),
+    ('1.png', 'depths/1.png', '1'), ('01/pcd0001r.png', '01/pcd0001d.tiff', '01/pcd0001'),
+    ('a/1_rgb.png', 'b/1_depth.png', None), ('1_rgb.png', '1_depth.jpg', None)])
+def test_names_that_belong_together(tmp_path, colour, depth, name):
+    for path in (colour, depth):
+        (tmp_path / path).parent.mkdir(exist_ok=True, parents=True)
+        (tmp_path / path).touch()
+    (found,) = find_pictures(tmp_path)
+    assert found.rgb == tmp_path / colour
+    assert found.depth == (tmp_path / depth if name else None)
+    assert name in (None, found.name)
 
 
 def test_what_is_saved_is_what_the_cornell_reader_reads(store):
@@ -77,6 +97,18 @@ def test_what_is_saved_is_what_the_cornell_reader_reads(store):
     again = CornellFolder(store.root, store.pictures)
     assert again.counts() == {'1': (0, 0), '2': (1, 1), '3': (1, 0)}
     assert again.load('2').thing == 'red mug'
+
+
+def test_own_images_are_trained_on_at_the_scale_at_which_they_are_tested(store):
+    store.save('2', [GRASP])
+    sample = CornellDataset(store.root)[0]
+    # The region and the jaws of the public set say nothing about these.
+    assert sample.region is None and sample.jaw_pixels is None
+    as_in_use = Augmentation(log_scale=0.0, turn=False, mirror=False, no_jaw=0.0)
+    _, rectangles, _, jaw = as_in_use(sample, np.random.default_rng(0))
+    tested = FixedView()(sample, np.random.default_rng(0))[1]
+    assert rectangles[0, 2:] == pytest.approx(tested[0, 2:])
+    assert tested[0, 3] == pytest.approx(40 * 400 / 240, rel=1e-3) and jaw == 0.0
 
 
 def test_labels_of_others_are_not_replaced_unasked(store):
@@ -135,6 +167,24 @@ def test_a_folder_in_cornell_format_is_labelled_in_place(store):
     before = inside.load('01/pcd0000')
     inside.save('01/pcd0000', [*before.labels, FAILS], version=before.version)
     assert CornellDataset(root)[0].success.tolist() == [1.0, 0.0]
+
+
+def test_naming_an_object_keeps_the_names_of_the_official_table(tmp_path):
+    (tmp_path / '01').mkdir()
+    for number in (100, 101, 102):
+        cv2.imwrite(str(tmp_path / '01' / f'pcd0{number}r.png'), np.zeros((480, 640, 3), np.uint8))
+        (tmp_path / '01' / f'pcd0{number}cpos.txt').write_text('')
+    (tmp_path / 'z.txt').write_text('100 7 mug x\n101 7 mug x\n102 8 plate x\n')
+    folder = CornellFolder(tmp_path, find_pictures(tmp_path))
+    before = folder.load('01/pcd0101')
+    assert before.thing == 'mug'
+    version = folder.save('01/pcd0101', [GRASP], before.thing, before.version)
+    assert not (tmp_path / 'objects.csv').exists(), 'nothing was named'
+    version = folder.save('01/pcd0101', [GRASP], 'blue cup', version)
+    assert CornellDataset(tmp_path).object_ids == ['7', 'blue_cup', '8']
+    assert folder.load('01/pcd0102').thing == 'plate'
+    folder.save('01/pcd0101', [GRASP], '', version)
+    assert folder.load('01/pcd0101').thing == '' and folder.load('01/pcd0100').thing == 'mug'
 
 
 # ------------------------------------------------------------------ import
@@ -322,6 +372,19 @@ def test_labels_of_another_size_are_not_imported(photos, store):
     done, problems = formats.import_labels(store, formats.read_labels(photos / 'a.xml'))
     assert done == 0 and store.counts()['1'] == (0, 0)
     assert any('was labelled with 640x240 pixels' in p and '320x240' in p for p in problems)
+
+
+def test_labels_on_an_image_that_the_other_program_has_turned_are_not_imported(photos, store):
+    picture = photos / '1_rgb.png'
+    rgb = np.zeros((240, 320, 3), np.uint8)
+    rgb[:100] = 200
+    # Half a turn: the size does not tell.
+    (photos / '1_rgb.jpg').write_bytes(jpeg(rgb, 3))
+    picture.unlink()
+    (photos / 'a.xml').write_text(CVAT.replace('1_rgb.png', '1_rgb.jpg'))
+    turned = CornellFolder(store.root, find_pictures(photos))
+    done, problems = formats.import_labels(turned, formats.read_labels(photos / 'a.xml'))
+    assert done == 0 and any('EXIF' in problem for problem in problems)
 
 
 # ------------------------------------------------------------------ the page

@@ -84,6 +84,7 @@ def test_images_and_labels(root):
     assert np.allclose(sample.rectangles, [[310, 200, np.arctan2(3, 4), 20, 10],
                                            [120, 105, 0, 40, 10]])
     assert sample.graspable() == [GraspRectangle(*sample.rectangles[0])]
+    assert (sample.region, sample.jaw_pixels) == (REGION, 27.0) and data.region == REGION
 
 
 def test_nan_rectangles_are_skipped_and_counted(root):

@@ -11,20 +11,24 @@ import pytest
 pytest.importorskip('mcap_ros2', reason='mcap-ros2-support is missing: run `make setup`')
 
 from grasp_stn_ros.cli import main
-from grasp_stn_ros.detection import Candidate, Detection
-from grasp_stn_ros.detector import find_weights
+from grasp_stn_ros.detection import Candidate, Detection, Grasp
+from grasp_stn_ros.detector import GraspDetector, find_weights
 from grasp_stn_ros.names import table_weights
+from grasp_stn_ros.node_settings import detector_settings
 from grasp_stn_ros.reasons import Reason
 from grasp_stn_ros.recording import definitions
-from grasp_stn_ros.recording.reader import Recording, RecordingError
-from grasp_stn_ros.recording.replay import compare, detector_settings
+from grasp_stn_ros.recording.reader import Moment, Recording, RecordingError
+from grasp_stn_ros.recording.replay import AsNode, Side, compare, rows
 from grasp_stn_ros.recording.writer import (
     CAMERA_INFO,
     IMAGE,
+    STAGES,
+    TOPICS,
     RecordingWriter,
     camera_info_fields,
     header_fields,
     image_fields,
+    stages_fields,
 )
 from grasp_stn_ros.rectangle import GraspRectangle
 from grasp_stn_ros.rgbd import CameraIntrinsics, RgbdFrame
@@ -235,6 +239,24 @@ def test_depth_that_is_compressed_otherwise_is_named(tmp_path):
     assert 'compressedDepth' in moment.frame
 
 
+@pytest.mark.parametrize('change', [
+    {'reason': 200}, {'stage_names': ['one', 'more']},
+    {'candidates': [{'rectangle': {'x': 1.0, 'y': 1.0, 'opening': 0.0}}]},
+    {'candidates': [{'reason': 200, 'rectangle': {'opening': 9.0, 'jaw': 9.0}}]}])
+def test_stages_that_cannot_be_are_named_and_the_image_is_read(change, tmp_path):
+    path = tmp_path / 'a.mcap'
+    frame = RgbdFrame(np.zeros((48, 64, 3), np.uint8), np.full((48, 64), 0.5, np.float32),
+                      CameraIntrinsics(60, 60, 32, 24))
+    fields = stages_fields(detection(), header_fields(10**12))
+    with RecordingWriter(path) as writer:
+        writer.frame(frame, None, 10**12)
+        writer.message(TOPICS['stages'], STAGES, {**fields, **change}, 10**12)
+    recording = Recording(path)
+    (moment,) = recording.frames()
+    assert moment.detection is None and moment.frame.size == (64, 48)
+    assert recording.damage.startswith('CORRUPT_MESSAGE') and 'GraspStages' in recording.damage
+
+
 def test_stamps_too_far_apart_are_no_pairs(tmp_path):
     path = somebody_elses(tmp_path / 'c.mcap', delay=10_000_000_000)
     result = run('replay', path, '--color', '/cam/rgb/image', '--depth', '/cam/aligned/image',
@@ -251,6 +273,118 @@ def test_parameters_of_the_node_are_those_of_the_detector():
     assert settings['middle_weight'] is None
     assert detector_settings({'middle_weight': -1.0})['middle_weight'] is None
     assert detector_settings({'middle_weight': 0.0})['middle_weight'] == 0.0
+
+
+NEAR = GraspRectangle(32.0, 24.0, 0.0, 12.0, 6.0)
+FAR = GraspRectangle(20.0, 24.0, 0.0, 12.0, 6.0)
+FLOOR = RgbdFrame(np.zeros((48, 64, 3), np.uint8), np.full((48, 64), 0.5, np.float32),
+                  CameraIntrinsics(60, 60, 32, 24))
+
+
+def found(*reasons, best=0, reason=Reason.OK) -> Detection:
+    """Two grasps straight down, with these reasons."""
+    candidates = []
+    for number, (rectangle, why) in enumerate(zip((NEAR, FAR), reasons, strict=False)):
+        x = (rectangle.x - 32) / 120
+        grasp = Grasp(np.array([x, 0.0, 0.52]), np.array([[0, 1.0, 0], [0, 0, 1], [1, 0, 0]]),
+                      0.05, 0.02, np.array([x, 0.0, 0.5]), np.array([0, 0, -1.0]))
+        candidates.append(Candidate((rectangle.x, rectangle.y), 0.9, 0.0, rectangle,
+                                    0.9 - 0.1 * number, grasp, why))
+    return Detection(tuple(candidates), candidates[best] if best is not None else None, reason, '')
+
+
+class TheSame:
+    """A detector that finds both grasps in every image."""
+
+    def detect(self, frame, region, minimum_score):
+        return found(Reason.OK, Reason.OK)
+
+
+TF = {'target_frame': 'base', 'workspace.minimum': [-1.0, -1.0, -1.0],
+      'workspace.maximum': [1.0, 1.0, 0.1]}
+
+
+@pytest.mark.parametrize('parameters, recorded, again, gap', [
+    # Forbidden then and now.
+    ({'maximum_depth': 0.4}, found(Reason.OUTSIDE_DEPTH, Reason.OUTSIDE_DEPTH, best=None,
+                                   reason=Reason.OUTSIDE_DEPTH), None, ''),
+    ({'workspace.minimum': [-1, -1, -1], 'workspace.maximum': [-0.05, 1, 1]},
+     found(Reason.OUTSIDE_WORKSPACE, Reason.OK, best=1), FAR, ''),
+    # The camera looks down from 1 m: z in the base is 1 - 0.52.
+    ({**TF, 'camera_pose': [0.0, 0.0, 1.0, 1.0, 0.0, 0.0, 0.0]},
+     found(Reason.OUTSIDE_WORKSPACE, Reason.OUTSIDE_WORKSPACE, best=None,
+           reason=Reason.OUTSIDE_WORKSPACE), None, ''),
+    ({**TF, 'target_frame': 'camera'},
+     found(Reason.OUTSIDE_WORKSPACE, Reason.OUTSIDE_WORKSPACE, best=None,
+           reason=Reason.OUTSIDE_WORKSPACE), None, ''),
+    # What is not in the recording.
+    (TF, found(Reason.OUTSIDE_WORKSPACE, Reason.OK, best=1), NEAR, 'target_frame'),
+    (TF, found(Reason.OK, Reason.OK, best=None, reason=Reason.NO_TRANSFORM), NEAR,
+     'NO_TRANSFORM'),
+    ({'mask_topic': 'mask'}, found(Reason.MASKED, Reason.OK, best=1), NEAR, 'mask_topic'),
+    ({'mask_topic': 'mask', 'maximum_depth': 0.4}, found(
+        Reason.MASKED, Reason.OUTSIDE_DEPTH, best=None, reason=Reason.MASKED), None, 'mask_topic'),
+    ({'stability.enabled': True}, found(Reason.OK, Reason.OK, best=1), NEAR, 'stability'),
+    ({}, found(Reason.OK, Reason.OK, best=None, reason=Reason.STALE_FRAME), NEAR, 'STALE_FRAME'),
+    # A difference is one.
+    ({}, found(Reason.TOO_WIDE, Reason.OK, best=1), 'differs', '')])
+def test_what_the_node_applied_is_applied_again_or_named(parameters, recorded, again, gap):
+    node = AsNode(parameters)
+    moment = Moment('', 0.0, FLOOR, recorded, 'camera', 'camera')
+    a, b = node.again(TheSame())(moment), node.recorded(moment)
+    assert compare(a, b)['identical'] is (again != 'differs')
+    if again != 'differs':
+        assert (b.best and b.best.rectangle) == again
+    assert (gap in node.gaps[-1]) if gap else not node.gaps
+
+
+@pytest.mark.parametrize('reason', [Reason.STALE_FRAME, Reason.MASKED, Reason.OUT_OF_MEMORY])
+def test_an_image_that_the_node_did_not_look_at_is_not_compared(reason):
+    node = AsNode({'mask_topic': 'mask'})
+    moment = Moment('', 0.0, FLOOR, Detection((), None, reason, ''), 'camera', 'camera')
+    a, b = Side('a', node.again(TheSame())), Side('recorded', node.recorded)
+    (row,) = rows([moment], a, b)
+    assert row['b'] is None and 'difference' not in row
+    assert node.gaps[-1].startswith(reason.name)
+
+
+def test_frames_and_depth_are_refused_as_the_node_refuses_them():
+    detect = AsNode({'frame_mismatch': 'refuse'}).again(TheSame())
+    assert detect(Moment('', 0.0, FLOOR, None, 'a', 'b')).reason == Reason.FRAME_MISMATCH
+    assert detect(Moment('', 0.0, FLOOR, None, 'a', 'a')).reason == Reason.OK
+    assert AsNode({}).again(TheSame())(Moment('', 0.0, FLOOR, None, 'a', 'b')).best
+    blind = RgbdFrame(FLOOR.rgb, np.full((48, 64), np.nan, np.float32), FLOOR.intrinsics)
+    assert detect(Moment('', 0.0, blind, None, 'a', 'a')).reason == Reason.NO_DEPTH
+
+
+@pytest.mark.parametrize('parameters', [
+    {'workspace.minimum': [1, 1, 1], 'workspace.maximum': [0, 0, 0]}, {'region': [1, 2]},
+    {'gripper.jaw_size': 'wide'}, {'maximum_depth': None}, {'gripper.jaw_size': -1.0}])
+def test_recorded_parameters_that_cannot_be_are_named(parameters):
+    with pytest.raises(RecordingError, match='BAD_PARAMETERS'):
+        AsNode(parameters)
+
+
+def test_region_and_candidates_are_the_recorded_ones(tmp_path):
+    pytest.importorskip('rerun', reason='rerun-sdk is missing: run `make setup`')
+    from grasp_stn_ros.cli_view import _recording
+    from grasp_stn_ros.viewing.scene import Scene
+    from grasp_stn_ros.viewing.sources import from_simulator
+    (named,) = from_simulator(1, 31337, None)
+    frame, path = named.read(), tmp_path / 'a.mcap'
+    x, y = (side // 2 - 100 for side in frame.size)
+    model = {'model': 'default', 'device': 'cpu', 'threads': 1, 'candidates': 0, 'system': None}
+    parameters = {'region': [x, y, 200, 200], 'candidates': 2, 'minimum_depth': 0.1}
+    detector = GraspDetector(threads=1, device='cpu', candidates=2)
+    with RecordingWriter(path, parameters=parameters) as writer:
+        writer.frame(frame, detector.detect(frame, (x, y, 200, 200)), 10**12)
+    result = run('replay', path, '--threads', 1, '--device', 'cpu', '--exit-code', '--json', '-')
+    report = json.loads(result.stdout)
+    assert report['summary']['identical'] == 1 and report['not_reproduced'] == []
+    assert report['frames'][0]['a']['candidates'] <= 2
+    (shown,) = _recording(path, False, model, None, Scene())
+    assert shown.detection.region == pytest.approx((x, y, 200, 200))
+    assert 0 < len(shown.detection.candidates) <= 2
 
 
 def test_a_definition_brings_those_that_it_needs():

@@ -244,6 +244,19 @@ def test_stages_survive_the_way_out_and_in():
     assert SIZE[0] > back.best.rectangle.x
 
 
+@pytest.mark.parametrize('spoil', [
+    lambda m: setattr(m, 'reason', 200), lambda m: setattr(m.candidates[0], 'reason', 200),
+    lambda m: setattr(m.candidates[0].rectangle, 'jaw', 0.0),
+    lambda m: setattr(m.candidates[0].rectangle, 'x', float('nan')),
+    lambda m: setattr(m, 'stage_names', ['one', 'more', 'than', 'times'])])
+def test_stages_that_cannot_be_have_a_named_error(spoil):
+    message = conversions.stages_message(StubDetector().detect(
+        RgbdFrame(*box_scene(), INTRINSICS)), Header())
+    spoil(message)
+    with pytest.raises(GraspError, match='GraspStages cannot be read'):
+        conversions.detection_from_message(message, INTRINSICS)
+
+
 def test_the_service_has_every_reason_by_the_same_name_and_number():
     kind = type(DetectGrasp.Response)
     constants = {name: getattr(DetectGrasp.Response, name) for name in dir(kind)

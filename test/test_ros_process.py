@@ -9,6 +9,8 @@ import sys
 import pytest
 from ros_fixtures import DEADLINE, wait_until
 
+from grasp_stn_ros.ros.node_process import NodeProcess
+
 HERE = Path(__file__).resolve().parent
 START = ('import sys; sys.path[:0] = sys.argv.pop(1).split(":")\n'
          'from ros_fixtures import StubDetector\n'
@@ -95,6 +97,15 @@ def test_a_missing_model_is_one_line_and_exit_code_2(tmp_path):
     assert process.returncode == 2
     assert 'none.' in output
     assert 'Traceback' not in output
+
+
+def test_a_parameter_of_a_node_that_is_started_may_have_spaces():
+    process = NodeProcess('/spaces', stability__distance=0.5, mode='some times')
+    try:
+        assert process.process.wait(DEADLINE) == 2
+        assert "mode is 'some times'" in process.output
+    finally:
+        process.close()
 
 
 def test_wait_until_fails_by_itself():

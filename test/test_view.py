@@ -20,7 +20,7 @@ from grasp_stn_ros.rgbd import CameraIntrinsics, RgbdFrame
 from grasp_stn_ros.viewing.browser import BrowserError, find_chromium, take_picture
 from grasp_stn_ros.viewing.scene import Scene, Shown, candidate_table, label_positions
 from grasp_stn_ros.viewing.server import Page, arrange, save_to
-from grasp_stn_ros.viewing.sources import SourceError, pair_images
+from grasp_stn_ros.viewing.sources import SourceError, from_folder
 
 
 def run(*arguments):
@@ -120,13 +120,17 @@ def test_the_table_says_what_became_of_each_candidate():
 
 
 def test_images_of_a_folder_find_their_depth(tmp_path):
-    names = ['1_rgb.png', '1_depth.png', '2_rgb.jpg', 'rgb/3.png', 'depth/3.tiff', 'notes.txt']
-    for name in names:
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).touch()
-    pairs = {rgb.name: depth and depth.name
-             for rgb, depth in pair_images([tmp_path / name for name in names])}
-    assert pairs == {'1_rgb.png': '1_depth.png', '2_rgb.jpg': None, '3.png': '3.tiff'}
+    size = {'a': 64, 'b': 48}
+    for folder, width in size.items():
+        (tmp_path / folder).mkdir()
+        cv2.imwrite(str(tmp_path / folder / '12_rgb.png'), np.zeros((40, width, 3), np.uint8))
+    cv2.imwrite(str(tmp_path / 'b' / '12_depth.png'), np.full((40, 48), 700, np.uint16))
+    cv2.imwrite(str(tmp_path / 'c.bmp'), np.zeros((40, 40, 3), np.uint8))
+    frames = {named.name: named.read() for named in from_folder(tmp_path, None)}
+    assert list(frames) == ['a/12_rgb.png', 'b/12_rgb.png', 'c.bmp']
+    # The depth of the other folder is that of another image.
+    assert frames['a/12_rgb.png'].depth is None
+    assert frames['b/12_rgb.png'].depth == pytest.approx(np.full((40, 48), 0.7))
 
 
 @pytest.mark.parametrize('arguments, message', [

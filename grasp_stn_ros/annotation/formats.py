@@ -26,6 +26,7 @@ from xml.etree import ElementTree
 import numpy as np
 
 from ..data.sample import DataError
+from ..image_files import is_turned
 from ..names import NEGATIVE, OPENINGS
 from ..rectangle import GraspRectangle
 from .store import ConflictError, CornellFolder, Label, Picture
@@ -321,6 +322,9 @@ def import_labels(folder: CornellFolder, images: Iterable[ImportedImage],
             picture = match(image.name, folder.pictures)
             if picture is None:
                 problems.append(f'{image.name}: no such image in the folder')
+            elif image.labels and is_turned(picture.rgb):
+                problems.append(f'{image.name}: has an EXIF orientation, by which other programs '
+                                'turn it; here, as for depth, pixels count as they are stored')
             elif image.labels:
                 size = folder.size(picture.name)
                 if image.size is not None and image.size != size:

@@ -24,40 +24,27 @@ import csv
 from dataclasses import dataclass
 import hashlib
 import io
+import itertools
 import json
 from pathlib import Path
 import re
 import threading
 
-import numpy as np
-
 from ..atomic import write_atomically
 from ..data.camera_file import CAMERA_FILE, DatasetCamera, camera_to_json, read_camera
-from ..data.cornell import read_rectangles
+from ..data.cornell import read_objects, read_rectangles
 from ..data.files import checked_depth, checked_rgb
 from ..data.sample import DataError
+from ..image_pairs import COLOUR, Picture, pair_images
 from ..rectangle import GraspRectangle
 from ..rgbd import CameraIntrinsics
 
-_COLOUR = ('.png', '.jpg', '.jpeg')
-_DEPTH = ('.png', '.tiff', '.tif')
-# rgb_0001.png, 0001_rgb.png, rgb/0001.png, 0001-color.png, 0001.png: all are image 0001.
-_ROLE = re.compile(r'(?:^|[_\-.])(rgb|color|colour|image|depth)(?=$|[_\-.])', re.IGNORECASE)
 _MOST = 9999
 _PER_FOLDER = 100
 
 
 class ConflictError(RuntimeError):
     """The labels on the disk are not those that were read; the message says what to do."""
-
-
-@dataclass(frozen=True)
-class Picture:
-    """One image to label; ``depth`` is None where there is none."""
-
-    name: str
-    rgb: Path
-    depth: Path | None
 
 
 @dataclass(frozen=True)
@@ -83,48 +70,19 @@ class Labels:
 
 def find_pictures(folder: Path, but: Path | None = None) -> list[Picture]:
     """
-    Colour images below ``folder`` with their depth, by name; hidden files and ``but`` left out.
+    Return the pictures to label below ``folder``, each with a name of its own.
 
-    Colour and depth belong together when their paths differ only in rgb, color, colour or image
-    against depth. In a folder of Cornell's layout they are the files pcdNNNNr and pcdNNNNd.
-    Raises :class:`DataError` where there is none.
+    Hidden files and ``but`` are left out. Raises :class:`DataError` where there is none, and where
+    a name does not say which image is meant.
     """
-    colour: dict[str, Path] = {}
-    depth: dict[str, Path] = {}
-    for path in sorted(folder.rglob('*')):
-        inside = path.relative_to(folder)
-        if not path.is_file() or any(part.startswith('.') for part in inside.parts) \
-                or (but is not None and path.is_relative_to(but)):
-            continue
-        role, key = _role(inside)
-        if role == 'depth' and path.suffix.lower() in _DEPTH:
-            depth[key] = path
-        elif role == 'colour' and path.suffix.lower() in _COLOUR:
-            if key in colour:
-                raise DataError(f'{colour[key]} and {path} have the same name; which of them is '
-                                'meant cannot be told')
-            colour[key] = path
-    if not colour:
-        raise DataError(f'{folder} has no images ({", ".join(_COLOUR)})')
-    return [Picture(key, colour[key], depth.get(key)) for key in sorted(colour)]
-
-
-def _role(path: Path) -> tuple[str, str]:
-    """Relative path -> 'colour' or 'depth', and what is left of it without that word."""
-    cornell = re.fullmatch(r'(pcd\d{4})([rd])', path.stem)
-    if cornell:
-        return {'r': 'colour', 'd': 'depth'}[cornell[2]], str(path.with_name(cornell[1]))
-    parts = [*path.parts[:-1], path.stem]
-    role = 'colour'
-    kept = []
-    for part in parts:
-        words = [w.lower() for w in _ROLE.findall(part)]
-        if 'depth' in words:
-            role = 'depth'
-        rest = _ROLE.sub('', part).strip('_-.') if words else part
-        if rest:
-            kept.append(rest)
-    return role, '/'.join(kept) or 'image'
+    pictures = pair_images(folder, but)
+    if not pictures:
+        raise DataError(f'{folder} has no images ({", ".join(COLOUR)})')
+    for one, other in itertools.pairwise(pictures):
+        if one.name == other.name:
+            raise DataError(f'{one.rgb} and {other.rgb} have the same name; which of them is '
+                            'meant cannot be told')
+    return pictures
 
 
 class CornellFolder:
@@ -147,21 +105,14 @@ class CornellFolder:
     def load(self, name: str) -> Labels:
         """Return the labels of the picture ``name``; raises :class:`DataError`."""
         stem = self._stem(name)
-        labels: list[Label] = []
-        for end, success in (('cpos.txt', True), ('cneg.txt', False)):
-            path = self._file(stem, end)
-            if path is not None and path.is_file():
-                labels += [Label(GraspRectangle(*map(float, r)), success)
-                           for r in read_rectangles(path)[0]]
-        things = self._things()
-        number = self._numbers.get(name, '')
-        return Labels(tuple(labels), things.get(number, ''), self._version(stem))
+        thing = read_objects(self.root).get(self._numbers.get(name, ''), ('', ''))[1]
+        return Labels(tuple(self._labels(stem)), thing, self._version(stem))
 
     def counts(self) -> dict[str, tuple[int, int]]:
         """Name of each picture -> number of its labels that work and that do not."""
         found = {}
         for picture in self.pictures:
-            labels = self.load(picture.name).labels
+            labels = self._labels(self._stem(picture.name))
             good = sum(label.success for label in labels)
             found[picture.name] = (good, len(labels) - good)
         return found
@@ -214,6 +165,15 @@ class CornellFolder:
         folder = found.parent if found else \
             self.root / f'{min(int(number) // _PER_FOLDER, 98) + 1:02d}'
         return folder / f'pcd{number}'
+
+    def _labels(self, stem: Path | None) -> list[Label]:
+        labels: list[Label] = []
+        for end, success in (('cpos.txt', True), ('cneg.txt', False)):
+            path = self._file(stem, end)
+            if path is not None and path.is_file():
+                labels += [Label(GraspRectangle(*map(float, r)), success)
+                           for r in read_rectangles(path)[0]]
+        return labels
 
     @staticmethod
     def _file(stem: Path | None, end: str) -> Path | None:
@@ -287,22 +247,17 @@ class CornellFolder:
         write_atomically(stem.with_name(stem.name + end), picture.rgb.read_bytes())
         return stem
 
-    def _things(self) -> dict[str, str]:
-        columns = ('image', 'object_id', 'object_name')
-        return {row['image'].zfill(4): row['object_name']
-                for row in _rows(self.root / 'objects.csv', columns)}
-
     def _write_thing(self, number: str, thing: str) -> None:
         thing = ' '.join(thing.split())
-        path = self.root / 'objects.csv'
-        columns = ('image', 'object_id', 'object_name')
-        rows = {row['image'].zfill(4): tuple(row[c] for c in columns)
-                for row in _rows(path, columns)}
-        old = rows.get(number)
-        if (old[2] if old else '') == thing:
+        # Also those of the official z.txt, which objects.csv takes the place of.
+        rows = read_objects(self.root)
+        if rows.get(number, ('', ''))[1] == thing:
             return
-        rows[number] = (number, thing.replace(' ', '_'), thing)
-        _write_rows(path, columns, [row for _, row in sorted(rows.items()) if row[2]])
+        rows.pop(number, None)
+        if thing:
+            rows[number] = (thing.replace(' ', '_'), thing)
+        _write_rows(self.root / 'objects.csv', ('image', 'object_id', 'object_name'),
+                    [(image, *row) for image, row in sorted(rows.items())])
 
 
 def _cornell(rectangles: Sequence[GraspRectangle]) -> bytes:
@@ -326,9 +281,3 @@ def _write_rows(path: Path, columns: Sequence[str], rows: Sequence[Sequence[str]
     writer.writerow(columns)
     writer.writerows(rows)
     write_atomically(path, text.getvalue().encode())
-
-
-def to_arrays(labels: Sequence[Label]) -> tuple[np.ndarray, np.ndarray]:
-    """Labels -> rectangles (N, 5) as (x, y, theta, opening, jaw), and success (N,) of 0 and 1."""
-    return (np.array([label.rectangle.as_array() for label in labels]).reshape(-1, 5),
-            np.array([float(label.success) for label in labels]))

@@ -227,7 +227,8 @@ class CornellDataset:
     read once at the start, broken images are left out, and ``problems`` says which and why (a
     point cloud takes a second). With ``cache`` the images stay in memory (2 MB a frame with
     depth). ``nan_rectangles`` counts the rectangles without position. ``region`` is what a test
-    shows of each image, None = the largest centred square.
+    shows of each image, None = the largest centred square; it and the size of the jaws are known
+    of the public set only, not of own images with ``camera.json``.
     """
 
     def __init__(self, root: str | Path, *, strict: bool = True, cache: bool = False,
@@ -238,7 +239,7 @@ class CornellDataset:
                         if (m := _NAME.fullmatch(p.name))}, key=lambda p: p.name)
         if not stems:
             raise DataError(f'{self.root} is no Cornell data set: no NN/pcdNNNNr.png or .jpg')
-        self._objects = _read_objects(self.root)
+        self._objects = read_objects(self.root)
         self._camera = read_camera(self.root)
         self.region: tuple[float, float, float, float] | None = None if self._camera else REGION
         self._cache: dict[int, LabelledFrame] | None = {} if cache else None
@@ -302,7 +303,7 @@ class CornellDataset:
         # Names alone are not unique: there are several mugs.
         objects = (f'{known[1]}_{known[0]}',) if known else ()
         return LabelledFrame(entry.name, frame, entry.rectangles.copy(), entry.success.copy(),
-                             objects, jaw_pixels=JAW, region=REGION)
+                             objects, jaw_pixels=None if camera else JAW, region=self.region)
 
 
 def _entry(stem: Path) -> _Entry:
@@ -324,8 +325,12 @@ def _entry(stem: Path) -> _Entry:
                   np.concatenate([np.ones(len(good)), np.zeros(len(bad))]), skipped + skipped_too)
 
 
-def _read_objects(root: Path) -> dict[str, tuple[str, str]]:
-    """Image number -> object id and name, from the first table that is there, or empty."""
+def read_objects(root: Path) -> dict[str, tuple[str, str]]:
+    """
+    Image number -> object id and name, from the first table that is there, or empty.
+
+    Raises :class:`DataError`.
+    """
     try:
         path = root / 'objects.csv'
         if path.is_file():

@@ -68,13 +68,16 @@ class Moment:
     One colour image with what belongs to it.
 
     ``frame`` is the RGB-D frame, or the reason as a sentence why there is none; ``detection`` what
-    the node found then, where that was recorded; ``time`` the stamp in seconds.
+    the node found then, where that was recorded; ``time`` the stamp in seconds; ``frame_id`` and
+    ``depth_frame_id`` name the frames of colour and depth.
     """
 
     name: str
     time: float
     frame: RgbdFrame | str
     detection: Detection | None
+    frame_id: str = ''
+    depth_frame_id: str = ''
 
 
 class Recording:
@@ -130,7 +133,8 @@ class Recording:
             with open(self.path, 'rb') as file:
                 for record in SeekingReader(file).iter_metadata():
                     if record.name == METADATA:
-                        self.parameters = json.loads(record.metadata.get('parameters', '{}'))
+                        self.parameters = dict(
+                            json.loads(record.metadata.get('parameters', '{}')))
                         noted = json.loads(record.metadata.get('topics', '{}'))
                         return {k: v for k, v in noted.items() if k in ROLES}
         except _BROKEN as error:
@@ -246,8 +250,13 @@ class Recording:
             stages, detection = found.get(stamp), None
             if stages is not None:
                 camera = frame.intrinsics if isinstance(frame, RgbdFrame) else None
-                detection = detection_from_message(stages, camera)
-            yield Moment(name, stamp / 1e9, frame, detection)
+                try:
+                    detection = detection_from_message(stages, camera)
+                except GraspError as error:
+                    self.damage = f'CORRUPT_MESSAGE: what was found in {name} is unreadable ' \
+                                  f'({error.detail})'
+            yield Moment(name, stamp / 1e9, frame, detection, color.header.frame_id,
+                         depth.header.frame_id)
 
     def _triples(self) -> Iterator[tuple[Any, Any, Any]]:
         roles = {self.topics[role]: role for role in ('color', 'depth', 'camera_info')}

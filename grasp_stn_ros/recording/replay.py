@@ -7,62 +7,144 @@ that is the paper's measure of whether a grasp is the one that was meant.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-import dataclasses
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 import math
 from typing import Any
 
 import numpy as np
 
+from .. import limits
 from ..detection import MINIMUM_SCORE, Detection
-from ..grasp_pose import Gripper
-from ..middle import weight_of
-from ..reasons import GraspError
+from ..limits import Limits
+from ..node_settings import camera_pose_from, gripper_from, limits_from, region_from
+from ..reasons import GraspError, Reason
 from ..rectangle import angle_distance, iou, is_correct
-from .reader import Moment
+from ..rgbd import RgbdFrame
+from .reader import Moment, RecordingError
 
 Detect = Callable[[Moment], Detection]
 # Openings and poses that differ by less are the same to every gripper; scores, to every user.
 _SAME_METRES, _SAME_SCORE = 0.0005, 0.005
+# Why a node looked at an image but not for grasps in it, and why it kept back those it had found;
+# a replay of the image cannot know either.
+_NOT_OF_THE_IMAGE = (Reason.STALE_FRAME, Reason.NO_TRANSFORM, Reason.MASKED, Reason.OUT_OF_MEMORY,
+                     Reason.SIZE_MISMATCH)
+_LATER = (Reason.STALE_FRAME, Reason.NO_TRANSFORM)
 OUTCOMES = ('same grasp', 'other grasp', 'only A', 'only B', 'neither')
 
 
-def detector_settings(parameters: dict[str, Any]) -> dict[str, Any]:
+class AsNode:
     """
-    Parameters of a node -> what its detector is created with: gripper, approach, preference.
+    What the node with recorded ``parameters`` would make of a moment, as far as it can be known.
 
-    What the recording does not say has the package's default.
+    Everything that the parameters say is applied: region, minimum score, what the cell allows.
+    What is not in a recording is :attr:`gaps`: neither side of a comparison has it. Raises
+    :class:`RecordingError` for parameters that cannot be.
     """
-    names = {field.name for field in dataclasses.fields(Gripper)}
-    lengths = {name.partition('.')[2]: value for name, value in parameters.items()
-               if name.startswith('gripper.')}
-    return {'gripper': Gripper(**{k: v for k, v in lengths.items() if k in names}),
-            'approach': parameters.get('approach', 'support_plane'),
-            'approach_direction': tuple(parameters.get('approach_direction', (0.0, 0.0, 1.0))),
-            'middle_weight': weight_of(parameters.get('middle_weight', -1.0))}
 
-
-def detect_settings(parameters: dict[str, Any]) -> dict[str, Any]:
-    """Parameters of a node -> region and minimum score of each detection."""
-    region = tuple(parameters.get('region') or (0, 0, 0, 0))
-    return {'region': region if any(region) else None,
-            'minimum_score': parameters.get('minimum_score', MINIMUM_SCORE)}
-
-
-def again(detector, parameters: dict[str, Any]) -> Detect:
-    """Return a function that detects in a moment as the node with ``parameters`` would."""
-    settings = detect_settings(parameters)
-
-    def detect(moment: Moment) -> Detection:
-        if isinstance(moment.frame, str):
-            raise ValueError('the moment has no frame')
+    def __init__(self, parameters: Mapping[str, Any], minimum_score: float | None = None):
+        """``minimum_score`` in place of the recorded one."""
         try:
-            return detector.detect(moment.frame, **settings)
-        except GraspError as error:
-            return Detection((), None, error.reason, str(error))
+            self.gripper = gripper_from(parameters)
+            self.region = region_from(parameters)
+            self.minimum_score = minimum_score if minimum_score is not None else \
+                float(parameters.get('minimum_score', MINIMUM_SCORE))
+            self._limits = limits_from(parameters)
+            self._pose = camera_pose_from(parameters)
+        except (ValueError, TypeError) as error:
+            raise RecordingError(f'BAD_PARAMETERS: what was recorded of the node cannot be: '
+                                 f'{error}') from None
+        self._refuses_frames = parameters.get('frame_mismatch') == 'refuse'
+        self._target = parameters.get('target_frame', '')
+        self._frame_id = parameters.get('frame_id', '')
+        self._masked = bool(parameters.get('mask_topic'))
+        self._tracked = bool(parameters.get('stability.enabled'))
+        # In place of a list: said once, in the order in which they were met.
+        self._gaps: dict[str, None] = {}
+        if self._masked:
+            self._gaps[f'mask_topic: what came on {parameters["mask_topic"]} is not recorded; '
+                       'grasps that it forbade are taken for allowed'] = None
+        if self._tracked:
+            self._gaps['stability.enabled: what the tracker had seen before is not recorded; the '
+                       'best grasp of each image is compared, not the one it kept'] = None
 
-    return detect
+    @property
+    def gaps(self) -> list[str]:
+        """What could not be reproduced so far, as sentences; more may come with each moment."""
+        return list(self._gaps)
+
+    def again(self, detector) -> Detect:
+        """Return a function that detects in a moment with ``detector``."""
+        def detect(moment: Moment) -> Detection:
+            frame = moment.frame
+            if isinstance(frame, str):
+                raise ValueError('the moment has no frame')
+            try:
+                self._check(moment, frame)
+                detection = detector.detect(frame, region=self.region,
+                                            minimum_score=self.minimum_score)
+            except GraspError as error:
+                return Detection((), None, error.reason, str(error))
+            cell, transform = self._cell(moment)
+            return limits.apply(detection, cell, frame, self.minimum_score, transform)
+
+        return detect
+
+    def recorded(self, moment: Moment) -> Detection | None:
+        """
+        Return what the node found then, less what a replay cannot know; None: not comparable.
+
+        Where the node chose by a tracker, a mask or an unknown transform, the best is the one
+        that it would have chosen without.
+        """
+        found, frame = moment.detection, moment.frame
+        if found is None or isinstance(frame, str):
+            return found
+        if found.reason in _NOT_OF_THE_IMAGE and not found.candidates:
+            self._gaps[f'{found.reason.name}: that is not in the images; those that the node '
+                       'refused for it are not compared'] = None
+            return None
+        cell, transform = self._cell(moment)
+        unjudged = found.reason in _LATER
+        if unjudged:
+            self._gaps[f'{found.reason.name}: that is not in the images; what the node found '
+                       'in them all the same is compared'] = None
+        hidden = {Reason.MASKED} if self._masked else set()
+        if cell is not self._limits:
+            hidden.add(Reason.OUTSIDE_WORKSPACE)
+        doubtful = [unjudged or c.reason in hidden for c in found.candidates]
+        if not any(doubtful) and not self._tracked:
+            return found
+        free = replace(found, candidates=tuple(
+            replace(c, reason=Reason.OK) if c.reason in hidden else c for c in found.candidates))
+        judged = limits.apply(free, cell, frame, self.minimum_score, transform).candidates
+        candidates = tuple(new if doubt else old for old, new, doubt in
+                           zip(found.candidates, judged, doubtful, strict=True))
+        best = next((c for c in candidates if c.executable and c.score >= self.minimum_score),
+                    None)
+        if best is None and not any(doubtful):
+            return found
+        return limits.chosen(replace(found, candidates=candidates), best)
+
+    def _check(self, moment: Moment, frame: RgbdFrame) -> None:
+        """Refuse what the node refuses before it detects; raises :class:`GraspError`."""
+        if self._refuses_frames and moment.frame_id != moment.depth_frame_id:
+            raise GraspError(Reason.FRAME_MISMATCH, f'depth is in frame '
+                             f'{moment.depth_frame_id!r}, colour in {moment.frame_id!r}')
+        if frame.depth is not None and not np.isfinite(frame.depth).any():
+            raise GraspError(Reason.NO_DEPTH, 'not one pixel of the depth image is valid')
+
+    def _cell(self, moment: Moment) -> tuple[Limits, np.ndarray | None]:
+        """Return what is allowed at a moment, and the transform into the target frame."""
+        if self._target in ('', self._frame_id or moment.frame_id):
+            return self._limits, None
+        if self._pose is not None:
+            return self._limits, self._pose
+        if self._limits.workspace is not None:
+            self._gaps[f'target_frame: the transform to {self._target} is not recorded; the '
+                       'workspace is not applied'] = None
+        return replace(self._limits, workspace=None, opening_preference=None), None
 
 
 @dataclass(frozen=True)
@@ -71,11 +153,6 @@ class Side:
 
     name: str
     detect: Callable[[Moment], Detection | None]
-
-
-def recorded(moment: Moment) -> Detection | None:
-    """Return what the node found when the recording was made."""
-    return moment.detection
 
 
 def _grasp_record(detection: Detection) -> dict[str, Any]:

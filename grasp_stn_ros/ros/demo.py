@@ -15,9 +15,7 @@ from dataclasses import dataclass, field, replace
 import os
 from pathlib import Path
 import signal
-import subprocess
 import sys
-import tempfile
 import time
 from typing import TYPE_CHECKING
 
@@ -27,6 +25,7 @@ from rich.table import Table
 
 from ..reasons import Reason
 from .environment import shared_memory_profile
+from .node_process import NodeProcess
 
 if TYPE_CHECKING:
     from ..simulation.scene import RenderedFrame, TableScene
@@ -57,40 +56,24 @@ class Row:
     milliseconds: dict[str, float] = field(default_factory=dict)
 
 
-class NodeProcess:
-    """``grasp_node`` in a process of its own, its output in a file."""
+class DemoNode(NodeProcess):
+    """``grasp_node`` in the namespace of the demo."""
 
     def __init__(self, model: str):
-        """Start it in the namespace of the demo."""
-        self._log = tempfile.NamedTemporaryFile(  # noqa: SIM115 (as long as the process)
-            'w+', prefix='grasp_node_', suffix='.log')
-        environment = dict(os.environ)
-        root = str(Path(__file__).resolve().parents[2])
-        environment['PYTHONPATH'] = os.pathsep.join(
-            [root] + [p for p in (environment.get('PYTHONPATH'),) if p])
-        self._process = subprocess.Popen(
-            [sys.executable, '-m', 'grasp_stn_ros.ros.grasp_node', '--ros-args',
-             '-r', f'__ns:={NAMESPACE}', '-p', 'mode:=on_demand', '-p', f'model:={model}'],
-            env=environment, stdout=self._log, stderr=subprocess.STDOUT,
-            start_new_session=True)  # Ctrl-C is for the demo, which stops the node in order
+        """Start it; it works when it is called."""
+        super().__init__(NAMESPACE, mode='on_demand', model=model)
 
     def check(self) -> None:
         """Raise :class:`DemoError` with the end of its output if the node is gone."""
-        if self._process.poll() is not None:
-            self._log.seek(0)
-            tail = ''.join(self._log.readlines()[-15:]).strip()
-            raise DemoError(f'grasp_node ended with exit code {self._process.returncode}:\n{tail}')
+        if not self.alive:
+            tail = '\n'.join(self.output.splitlines()[-15:]).strip()
+            raise DemoError(f'grasp_node ended with exit code {self.process.returncode}:\n{tail}')
 
     def stop(self) -> None:
         """Interrupt it, and kill it if it does not listen."""
-        if self._process.poll() is None:
-            self._process.send_signal(signal.SIGINT)
-            try:
-                self._process.wait(_STOP_SECONDS)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
-        self._log.close()
+        if self.alive:
+            self.end(signal.SIGINT, _STOP_SECONDS)
+        self.close()
 
 
 class Link:
@@ -116,7 +99,7 @@ class Link:
         executor.add_node(self.node)
         self._spinner = Spinner(executor)
 
-    def wait_for_node(self, process: NodeProcess) -> None:
+    def wait_for_node(self, process: DemoNode) -> None:
         """Wait until the service exists; raises :class:`DemoError`."""
         deadline = time.monotonic() + _START_SECONDS
         while not self._client.wait_for_service(0.2):
@@ -124,7 +107,7 @@ class Link:
             if time.monotonic() > deadline:
                 raise DemoError(f'grasp_node offers no service after {_START_SECONDS:.0f} s')
 
-    def detect(self, view: RenderedFrame, scene: TableScene, process: NodeProcess):
+    def detect(self, view: RenderedFrame, scene: TableScene, process: DemoNode):
         """Play the camera and call the service; return its response and the stages."""
         self.stages.clear()
         future = self._client.call_async(self._request(timeout=_CALL_SECONDS))
@@ -220,7 +203,7 @@ def summary(rows: list[Row]) -> Table:
 def run(options: argparse.Namespace, console: Console) -> list[Row]:
     """Run the demo and return a row a scene; raises :class:`DemoError`."""
     import rclpy
-    process = NodeProcess(options.model)
+    process = DemoNode(options.model)
     rows: list[Row] = []
     link = None
     rclpy.init(args=[])

@@ -20,6 +20,7 @@ from ..doctor.findings import Finding, error, note, ok, warning
 from ..reasons import Reason
 from . import graph, parameters
 from .environment import share_directory
+from .topics import resolved
 
 _DISCOVERY = 4.0     # seconds until the graph is known
 
@@ -62,7 +63,7 @@ def examine(options: Options, environ: Mapping[str, str] | None = None) -> Itera
             yield note('node', str(problem), 'ros2 launch grasp_stn_ros grasp.launch.py; its '
                        'topics are looked at all the same, or those of --color, --depth and '
                        '--camera-info')
-        topics = {**graph.topics(node, name, values), **(options.topics or {})}
+        topics = {**resolved(name, values), **(options.topics or {})}
         kinds = graph.input_types(values)
         heard, stages = _listen(node, executor, topics, kinds, options.seconds)
         for each in heard.values():
@@ -161,8 +162,12 @@ def _results(stages: list[GraspStages], values: dict[str, Any], color: Heard,
     rate = len(stages) / seconds
     text = f'{rate:.1f} detections a second, {spent:.0f} ms each, a grasp in {share:.0%} of them'
     if share == 0:
-        reason = Reason(stages[-1].reason)
-        yield warning('results', f'{text}; last: {reason.name}', reason.sentence)
+        last = stages[-1]
+        # A node of another version may have reasons that are not known here.
+        reason = next((r for r in Reason if r == last.reason), None)
+        name = reason.name if reason else f'reason {last.reason}'
+        yield warning('results', f'{text}; last: {name}',
+                      reason.sentence if reason else last.message)
     elif color.rate > 0 and rate < 0.5 * color.rate and not values['maximum_rate']:
         yield note('results', f'{text}, of {color.rate:.1f} images', 'older images are dropped, '
                    'which does no harm; a GPU, or fewer programs on this CPU, make it faster')

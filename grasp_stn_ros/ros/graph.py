@@ -16,15 +16,15 @@ from rcl_interfaces.srv import GetParameters, ListParameters
 import rclpy
 from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
-from rclpy.node import Node, NodeNameNonExistentError
+from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
 from .environment import shared_memory_profile
 from .inputs import source
 from .spinning import stop_event
+from .topics import INPUTS, resolved
 
 DISCOVERY_SECONDS = 5.0
-_INPUTS = ('color', 'depth', 'camera_info')
 
 
 class GraphError(RuntimeError):
@@ -86,7 +86,7 @@ def following(wanted: str, own: str, refused: type[Exception] = GraphError) -> I
             values = parameters(node, executor, name)
         except GraphError as error:
             raise refused(str(error)) from None
-        yield Followed(name, values, topics(node, name, values), node, executor, stop)
+        yield Followed(name, values, resolved(name, values), node, executor, stop)
 
 
 def full_name(name: str) -> str:
@@ -164,28 +164,4 @@ def _value(value: ParameterValue) -> Any:
 
 def input_types(values: dict[str, Any]) -> dict[str, type]:
     """Return the message types of color, depth and camera_info with the parameter ``values``."""
-    return {role: source(role, {f'{role}_topic': '', **values})[0] for role in _INPUTS}
-
-
-def topics(node: Node, name: str, values: dict[str, Any]) -> dict[str, str]:
-    """
-    Return the full names of the topics of the node ``name`` with the parameter ``values``.
-
-    As the node itself resolves them: what it subscribes to says how names were remapped.
-    """
-    namespace = name.rpartition('/')[0]
-    own, base = name.rpartition('/')[2], namespace or '/'
-    try:
-        heard = {topic for topic, _ in node.get_subscriber_names_and_types_by_node(own, base)}
-    except NodeNameNonExistentError:
-        heard = set()
-    found = {}
-    for role in _INPUTS:
-        topic = source(role, {f'{role}_topic': '', **values})[1]
-        full = topic if topic.startswith('/') else f'{namespace}/{topic}'
-        # A remapping hides the name in the parameter; the ending is what is left of it.
-        if heard and full not in heard:
-            full = next((t for t in sorted(heard) if t.endswith(topic.rpartition('/')[2])), full)
-        found[role] = full
-    return {**found, 'stages': f'{name}/stages', 'grasp': f'{name}/grasp',
-            'markers': f'{name}/markers', 'debug_image': f'{name}/debug_image'}
+    return {role: source(role, {f'{role}_topic': '', **values})[0] for role in INPUTS}

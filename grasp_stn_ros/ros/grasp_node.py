@@ -28,7 +28,7 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from rclpy.signals import SignalHandlerOptions
 
 from ..confined_paths import inside
-from ..middle import weight_of
+from ..node_settings import detector_settings
 from ..reasons import GraspError
 from . import parameters
 from .diagnostics import Diagnostics
@@ -55,9 +55,7 @@ def default_detector(values: dict[str, Any]):
         weights = inside(weights, values['model_folder'])
     return GraspDetector(weights=weights, device=values['device'],
                          threads=values['threads'], candidates=values['candidates'],
-                         gripper=parameters.gripper_from(values), approach=values['approach'],
-                         approach_direction=tuple(values['approach_direction']),
-                         middle_weight=weight_of(values['middle_weight']))
+                         **detector_settings(values))
 
 
 class GraspNode(LifecycleNode):

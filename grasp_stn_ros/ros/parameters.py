@@ -18,7 +18,6 @@ import sys
 import textwrap
 from typing import Any
 
-import numpy as np
 from rcl_interfaces.msg import (
     FloatingPointRange,
     IntegerRange,
@@ -29,8 +28,14 @@ from rcl_interfaces.msg import (
 
 from ..detection import MINIMUM_SCORE
 from ..grasp_pose import APPROACHES, Gripper
-from ..limits import Limits, box
+from ..limits import box
+
+# What the values mean, which recordings need without ROS.
+from ..node_settings import gripper_from as gripper_from
+from ..node_settings import limits_from as limits_from
+from ..node_settings import stability_from as stability_from
 from ..stability import Stability
+from . import topics
 
 _GRIPPER = Gripper()
 _STABILITY = Stability()
@@ -276,6 +281,7 @@ def declare(node) -> None:
     """
     Declare every parameter on ``node`` and check the values it was started with.
 
+    Beside the table, ``topics.*`` tell the topics of the node: see :mod:`.topics`.
     Raises ValueError with a sentence that names the parameter, whatever was wrong with it.
     """
     for parameter in PARAMETERS:
@@ -284,9 +290,11 @@ def declare(node) -> None:
         except Exception as error:  # rclpy has half a dozen types for one situation
             raise ValueError(f'parameter {parameter.name}: {error}') from error
     problem = first_problem((p.name, node.get_parameter(p.name).value) for p in PARAMETERS)
-    problem = problem or _contradiction(values(node))
+    current = values(node)
+    problem = problem or _contradiction(current)
     if problem:
         raise ValueError(problem)
+    topics.declare(node, current)
 
 
 def first_problem(values: Iterable[tuple[str, Any]]) -> str | None:
@@ -313,27 +321,6 @@ def values(node) -> dict[str, Any]:
     current = {p.name: node.get_parameter(p.name).value for p in PARAMETERS}
     return {name: list(value) if isinstance(BY_NAME[name].default, list) else value
             for name, value in current.items()}
-
-
-def gripper_from(values: Mapping[str, Any]) -> Gripper:
-    """Return the gripper that the parameters describe."""
-    return Gripper(**{name: values[f'gripper.{name}'] for name in Gripper.__dataclass_fields__})
-
-
-def limits_from(values: Mapping[str, Any]) -> Limits:
-    """Return what the parameters allow."""
-    preference = np.asarray(values['opening_preference'], float)
-    return Limits(gripper=gripper_from(values), minimum_depth=values['minimum_depth'],
-                  maximum_depth=values['maximum_depth'],
-                  support_margin=values['support_margin'],
-                  workspace=box(values['workspace.minimum'], values['workspace.maximum']),
-                  opening_preference=preference if preference.any() else None)
-
-
-def stability_from(values: Mapping[str, Any]) -> Stability:
-    """Return the settings of the tracker."""
-    return Stability(distance=values['stability.distance'], angle=values['stability.angle'],
-                     margin=values['stability.margin'], patience=values['stability.patience'])
 
 
 def markdown_table() -> str:

@@ -18,7 +18,7 @@ from . import graph
 _MARKERS = 'visualization_msgs/msg/MarkerArray'
 _DIAGNOSTICS = 'diagnostic_msgs/msg/DiagnosticArray'
 _RESULTS = {'stages': STAGES, 'grasp': POSE}
-_MORE = {'markers': _MARKERS, 'debug_image': IMAGE}
+_MORE = {'markers': _MARKERS, 'debug_image': IMAGE, 'diagnostics': _DIAGNOSTICS}
 
 
 def definition(name: str) -> str | None:
@@ -49,8 +49,6 @@ def record(path: Path, name: str, seconds: float | None, all_topics: bool,
                   for role, kind in graph.input_types(followed.parameters).items()}
         kinds = {topics[role]: kind for role, kind in
                  (inputs | _RESULTS | (_MORE if all_topics else {})).items()}
-        if all_topics:
-            kinds['/diagnostics'] = _DIAGNOSTICS
         with RecordingWriter(path, topics, followed.parameters, definition) as writer:
             for topic, kind in kinds.items():
                 followed.node.create_subscription(

@@ -17,7 +17,8 @@ import cv2
 import numpy as np
 
 from ..reasons import Reason
-from .stress_rig import NodeProcess, Station, child_environment, running, wait_until
+from .node_process import child_environment
+from .stress_rig import NodeProcess, Station, running, wait_until
 from .stress_scenes import make_scene
 from .stress_settings import Row, Settings, new_namespace
 

@@ -10,12 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-import os
 from pathlib import Path
-import signal
-import subprocess
-import sys
-import tempfile
 import threading
 import time
 from typing import Any
@@ -34,13 +29,13 @@ from sensor_msgs.msg import CameraInfo, Image
 from grasp_stn_interfaces.msg import GraspStages
 from grasp_stn_interfaces.srv import DetectGrasp
 
+from . import node_process
 from .spinning import Spinner
 from .stress_scenes import Scene, make_scene, now, triple
 
 # Seconds: for a start with PyTorch on a busy machine, for any other step, and for an answer to
 # come back after its timeout.
 START, STEP, ALLOWANCE = 180.0, 30.0, 0.25
-_ROOT = Path(__file__).resolve().parents[2]
 
 
 class StressError(RuntimeError):
@@ -57,36 +52,8 @@ def wait_until(condition: Callable[[], Any], what: str, seconds: float = STEP) -
     raise StressError(f'waited {seconds:g} s in vain for {what}')
 
 
-def child_environment() -> dict[str, str]:
-    """Return this process's environment, in which a child finds this package."""
-    paths = [str(_ROOT), *filter(None, [os.environ.get('PYTHONPATH')])]
-    return {**os.environ, 'PYTHONPATH': os.pathsep.join(paths), 'PYTHONUNBUFFERED': '1'}
-
-
-class NodeProcess:
-    """``grasp_node`` in a process of its own, its output in a file."""
-
-    def __init__(self, namespace: str, environment: dict[str, str] | None = None, **values: Any):
-        """Start it with the parameter ``values`` (``__`` in a name stands for a dot)."""
-        self.namespace = namespace
-        arguments = [f'-p {k.replace("__", ".")}:={v}' for k, v in values.items()]
-        self._log = tempfile.NamedTemporaryFile(  # noqa: SIM115 (as long as the process)
-            'w+', prefix='grasp_node_', suffix='.log')
-        self.process = subprocess.Popen(
-            [sys.executable, '-m', 'grasp_stn_ros.ros.entry', 'grasp_node', '--ros-args',
-             '-r', f'__ns:={namespace}', *' '.join(arguments).split()],
-            env={**child_environment(), **(environment or {})}, stdout=self._log,
-            stderr=subprocess.STDOUT, start_new_session=True)
-
-    @property
-    def output(self) -> str:
-        """What it has printed so far."""
-        return Path(self._log.name).read_text(errors='replace')
-
-    @property
-    def alive(self) -> bool:
-        """Whether it runs."""
-        return self.process.poll() is None
+class NodeProcess(node_process.NodeProcess):
+    """``grasp_node`` in a process of its own that is watched."""
 
     def memory(self) -> float:
         """
@@ -111,23 +78,6 @@ class NodeProcess:
         if text not in self.output:
             raise StressError(f'grasp_node ended with exit code {self.process.returncode}: '
                               f'{self.output[-1000:]}')
-
-    def end(self, number: int = signal.SIGTERM) -> tuple[int | None, float]:
-        """Send a signal -> exit code (None: had to be killed) and seconds until it was gone."""
-        began = time.monotonic()
-        self.process.send_signal(number)
-        try:
-            code: int | None = self.process.wait(STEP)
-        except subprocess.TimeoutExpired:
-            code = None
-        return code, time.monotonic() - began
-
-    def close(self) -> None:
-        """Kill what is left of it."""
-        if self.alive:
-            self.process.kill()
-            self.process.wait()
-        self._log.close()
 
 
 class Camera:

@@ -12,8 +12,8 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from grasp_stn_interfaces.msg import GraspStages
 
 from ..messages import detection_from_message, frame_from_messages, stamp_nanoseconds
+from ..node_settings import gripper_from
 from ..reasons import GraspError
-from ..recording.replay import detector_settings
 from ..viewing.scene import Scene, Shown
 from ..viewing.sources import SourceError
 from . import graph
@@ -32,6 +32,7 @@ class _Watch:
         self._info: CameraInfo | None = None
         self._stages: OrderedDict[int, GraspStages] = OrderedDict()
         self._matrix = values.get('intrinsics', 'K')
+        self._refused = ''      # why the last image cannot be shown
         kinds = graph.input_types(values)
         for role in ('color', 'depth'):
             node.create_subscription(kinds[role], topics[role],
@@ -56,7 +57,7 @@ class _Watch:
             self._stages.popitem(last=False)
 
     def ready(self) -> list[Shown]:
-        """Return what is complete, in order; images that nothing was found in are left out."""
+        """Return what is complete, in order; images without readable stages are left out."""
         shown = []
         for stamp in list(self._stages):
             color = self._images['color'].get(stamp)
@@ -67,14 +68,17 @@ class _Watch:
             stages = self._stages.pop(stamp)
             try:
                 frame = frame_from_messages(color, depth, self._info, self._matrix)
-            except GraspError:
-                continue      # the stages say why; there is no image to show with it
-            shown.append(Shown(f'{stamp / 1e9:.3f}', frame,
-                               detection_from_message(stages, frame.intrinsics), stamp / 1e9))
+                detection = detection_from_message(stages, frame.intrinsics)
+            except GraspError as error:
+                self._refused = str(error)
+                continue
+            shown.append(Shown(f'{stamp / 1e9:.3f}', frame, detection, stamp / 1e9))
         return shown
 
     def missing(self, values: dict) -> str:
-        """Say what has not come."""
+        """Say what has not come, or cannot be shown."""
+        if self._refused:
+            return f'nothing to show yet: {self._refused}'
         here = {'colour': self._images['color'], 'depth': self._images['depth'],
                 'camera_info': self._info, 'stages': self._stages}
         absent = [name for name, content in here.items() if not content]
@@ -93,7 +97,7 @@ def watch(name: str, scene: Scene, say: Callable[[str], None]) -> Iterator[Shown
     """
     with graph.following(name, 'grasp_stn_view', SourceError) as followed:
         values = followed.parameters
-        scene.gripper = detector_settings(values)['gripper']
+        scene.gripper = gripper_from(values)
         scene.approach_offset = values.get('approach_offset', scene.approach_offset)
         watching = _Watch(followed.node, followed.topics, values)
         silent_since = time.monotonic()

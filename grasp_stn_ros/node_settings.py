@@ -1,0 +1,73 @@
+"""
+What the parameters of ``grasp_node`` mean, without ROS: for the node and for recordings of it.
+
+Each function takes parameters by name. What they do not say has the package's default, so
+that recordings of older versions, and those of somebody else, can be read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from .grasp_pose import Gripper
+from .limits import Limits, box
+from .messages import rotation_from_quaternion
+from .middle import weight_of
+from .stability import Stability
+
+_NOWHERE = (0.0, 0.0, 0.0)
+
+
+def gripper_from(values: Mapping[str, Any]) -> Gripper:
+    """Return the gripper; raises ValueError for lengths that none has."""
+    return Gripper(**_group(Gripper, 'gripper', values))
+
+
+def stability_from(values: Mapping[str, Any]) -> Stability:
+    """Return the settings of the tracker."""
+    return Stability(**_group(Stability, 'stability', values))
+
+
+def _group(kind: type, prefix: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of the dataclass ``kind`` that are there under ``prefix``."""
+    return {field.name: values[f'{prefix}.{field.name}'] for field in dataclasses.fields(kind)
+            if f'{prefix}.{field.name}' in values}
+
+
+def detector_settings(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a detector is created with: gripper, approach, preference for the middle."""
+    return {'gripper': gripper_from(values), 'approach': values.get('approach', 'support_plane'),
+            'approach_direction': tuple(values.get('approach_direction', (0.0, 0.0, 1.0))),
+            'middle_weight': weight_of(values.get('middle_weight', -1.0))}
+
+
+def region_from(values: Mapping[str, Any]) -> tuple[int, int, int, int] | None:
+    """Return the region of interest, None for the largest centred square."""
+    x, y, width, height = map(int, values.get('region', (0, 0, 0, 0)))
+    return (x, y, width, height) if any((x, y, width, height)) else None
+
+
+def limits_from(values: Mapping[str, Any]) -> Limits:
+    """Return what the cell allows; raises ValueError for an empty workspace."""
+    preference = np.asarray(values.get('opening_preference', _NOWHERE), float)
+    lengths = {name: float(values.get(name, 0.0))
+               for name in ('minimum_depth', 'maximum_depth', 'support_margin')}
+    return Limits(gripper=gripper_from(values), **lengths,
+                  workspace=box(values.get('workspace.minimum', _NOWHERE),
+                                values.get('workspace.maximum', _NOWHERE)),
+                  opening_preference=preference if preference.any() else None)
+
+
+def camera_pose_from(values: Mapping[str, Any]) -> np.ndarray | None:
+    """Return the fixed transform (4, 4) from the camera to ``target_frame``, None for tf2's."""
+    pose = np.asarray(values.get('camera_pose', ()), float)
+    if not pose.any():
+        return None
+    transform = np.eye(4)
+    transform[:3, :3] = rotation_from_quaternion(*pose[3:])
+    transform[:3, 3] = pose[:3]
+    return transform
