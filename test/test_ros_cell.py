@@ -10,10 +10,10 @@ from ros_fixtures import RECTANGLE, SIZE, StubDetector, rig, ros, wait_until  # 
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
+from grasp_stn_ros.node_settings import camera_pose_from
 from grasp_stn_ros.reasons import Reason
 from grasp_stn_ros.rectangle import GraspRectangle
 from grasp_stn_ros.ros import conversions
-from grasp_stn_ros.ros.transforms import fixed_pose
 
 # The camera hangs 1 m above the origin of the base and looks down: half a turn about x.
 OVERHEAD = [0.3, 0.0, 1.0, 1.0, 0.0, 0.0, 0.0]
@@ -212,6 +212,6 @@ def rclpy_time(second):
 
 
 def test_a_fixed_pose_is_normalized_and_zeros_mean_none():
-    assert fixed_pose([0.0] * 7) is None
-    matrix = fixed_pose([0.0, 0.0, 1.0, 0.0, 0.0, 0.7071, 0.7071])
+    assert camera_pose_from({'camera_pose': [0.0] * 7}) is None
+    matrix = camera_pose_from({'camera_pose': [0.0, 0.0, 1.0, 0.0, 0.0, 0.7071, 0.7071]})
     np.testing.assert_allclose(matrix @ [1, 0, 0, 1], [0, 1, 1, 1], atol=1e-9)

@@ -6,6 +6,7 @@ import pytest
 from ros_fixtures import StubDetector, rig, ros  # noqa: F401
 import yaml
 
+from grasp_stn_ros.node_settings import gripper_from
 from grasp_stn_ros.ros import parameters
 from grasp_stn_ros.ros.grasp_node import GraspNode
 
@@ -53,7 +54,7 @@ def test_gripper_files_describe_a_whole_gripper_with_sources(path):
     whole = {name for name in parameters.BY_NAME if name.startswith('gripper.')}
     assert set(values) == whole
     defaults = {p.name: p.default for p in parameters.PARAMETERS}
-    gripper = parameters.gripper_from({**defaults, **values})
+    gripper = gripper_from({**defaults, **values})
     assert gripper.finger_depth < gripper.maximum_opening
     for name in ('maximum_opening', 'jaw_size', 'finger_depth', 'finger_thickness', 'tcp_offset'):
         assert f'# {name} ' in path.read_text(), f'{name} has no source'

@@ -18,8 +18,9 @@ from grasp_stn_interfaces.msg import GraspStages
 
 from .. import visualization
 from ..detection import Detection
+from ..node_settings import gripper_from
 from ..rgbd import RgbdFrame
-from . import conversions, parameters
+from . import conversions
 from .markers import MarkerBuilder
 
 
@@ -58,7 +59,7 @@ class Outputs:
         self.stages = node.create_lifecycle_publisher(GraspStages, '~/stages', 10)
         self.markers = node.create_lifecycle_publisher(MarkerArray, '~/markers', 10)
         self.debug = node.create_lifecycle_publisher(Image, '~/debug_image', 1)
-        self._builder = MarkerBuilder(parameters.gripper_from(values), values['approach_offset'])
+        self._builder = MarkerBuilder(gripper_from(values), values['approach_offset'])
         self._bridge = cv_bridge.CvBridge()
         self._last: float | None = None
         self._period = 0.5
@@ -84,7 +85,7 @@ class Outputs:
             self.markers.publish(self._builder.clear(header))
             return
         # As the parameters are now.
-        self._builder.gripper = parameters.gripper_from(values)
+        self._builder.gripper = gripper_from(values)
         self._builder.approach_offset = values['approach_offset']
         self.markers.publish(self._builder.build(detection, frame, header,
                                                  self._lifetime(values)))

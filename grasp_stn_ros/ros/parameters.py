@@ -31,9 +31,6 @@ from ..grasp_pose import APPROACHES, Gripper
 from ..limits import box
 
 # What the values mean, which recordings need without ROS.
-from ..node_settings import gripper_from as gripper_from
-from ..node_settings import limits_from as limits_from
-from ..node_settings import stability_from as stability_from
 from ..stability import Stability
 from . import topics
 

@@ -21,6 +21,7 @@ from rclpy.qos import QoSProfile
 from grasp_stn_interfaces.srv import DetectGrasp
 
 from ..detection import Detection
+from ..node_settings import region_from
 from ..reasons import GraspError, Reason
 from . import conversions
 from .inputs import Pair, PairInput
@@ -165,7 +166,7 @@ class Requests:
             if len(self.tickets) >= MAXIMUM_REQUESTS:
                 raise GraspError(Reason.INVALID_REQUEST,
                                  f'{MAXIMUM_REQUESTS} requests are waiting already')
-            ticket = Ticket(region or own_region(self.values),
+            ticket = Ticket(region or region_from(self.values),
                             request.minimum_score or self.values['minimum_score'],
                             time.monotonic() + timeout,
                             self._node.get_clock().now().nanoseconds, self._input.pairs)
@@ -189,12 +190,6 @@ class Requests:
         if pairs.pairs > ticket.pairs_before:
             return GraspError(Reason.TIMEOUT, 'a pair arrived, but the detector was busy')
         return GraspError(Reason.TIMEOUT, pairs.diagnosis(waited))
-
-
-def own_region(values: dict[str, Any]) -> Region | None:
-    """Return the region of interest of the parameters ``values``."""
-    region = tuple(values['region'])
-    return region if any(region) else None
 
 
 def is_stale(pair: Pair, values: dict[str, Any]) -> bool:

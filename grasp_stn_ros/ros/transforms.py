@@ -7,16 +7,15 @@ target frame without a fixed ``camera_pose`` asks for it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-import math
 import time
 from typing import Any
 
-from geometry_msgs.msg import Point, Pose, Quaternion
+from geometry_msgs.msg import Point, Pose
 import numpy as np
 from rclpy.time import Time
 from std_msgs.msg import Header
 
+from ..node_settings import camera_pose_from
 from ..reasons import GraspError, Reason
 from .conversions import pose_to_matrix
 
@@ -24,17 +23,6 @@ _PAUSE = 0.005  # seconds between two looks into tf2's buffer
 MISSING = ('target_frame needs tf2_ros, which is not installed: it comes with every ROS 2 '
            'installation (ros-$ROS_DISTRO-tf2-ros-py), but not from PyPI; or give the fixed pose '
            'of the camera in the parameter camera_pose')
-
-
-def fixed_pose(values: Sequence[float]) -> np.ndarray | None:
-    """Position x y z and quaternion x y z w -> transform (4, 4), None where all are zero."""
-    if not any(values):
-        return None
-    x, y, z, *quaternion = map(float, values)
-    length = math.hypot(*quaternion)
-    a, b, c, d = (q / length for q in quaternion)
-    return pose_to_matrix(Pose(position=Point(x=x, y=y, z=z),
-                               orientation=Quaternion(x=a, y=b, z=c, w=d)))
 
 
 class Transforms:
@@ -68,7 +56,7 @@ class Transforms:
         """
         if header.frame_id == self._target:
             return np.eye(4)
-        fixed = fixed_pose(values['camera_pose'])
+        fixed = camera_pose_from(values)
         if fixed is not None:
             return fixed
         if self._buffer is None:

@@ -17,17 +17,16 @@ from typing import Any
 import numpy as np
 from std_msgs.msg import Header
 
-from .. import limits
+from .. import limits, node_settings
 from ..detection import Detection
-from ..middle import weight_of
 from ..reasons import GraspError, Reason
 from ..rgbd import RgbdFrame
 from ..stability import Tracker
-from . import conversions, parameters
+from . import conversions
 from .diagnostics import Diagnostics
 from .inputs import Pair, PairInput, stamp_nanoseconds
 from .outputs import Outputs, Result, result_from
-from .requests import Region, Requests, Ticket, is_stale, own_region, sentence
+from .requests import Region, Requests, Ticket, is_stale, sentence
 from .transforms import Transforms
 
 # Longest wait for a running detection to end, seconds.
@@ -130,7 +129,7 @@ class Worker:
         """Detect in ``pair`` for the requests and, if ``own``, for the topics; publish."""
         groups: dict[tuple[Region | None, float], list[Ticket]] = {}
         if own:
-            groups[own_region(values), values['minimum_score']] = []
+            groups[node_settings.region_from(values), values['minimum_score']] = []
             period = 1 / values['maximum_rate'] if values['maximum_rate'] else 0.0
             self._next_detection = time.monotonic() + period
         for ticket in tickets:
@@ -234,10 +233,8 @@ class Worker:
     def _detect(self, frame: RgbdFrame, region: Region | None, score: float,
                 values: dict[str, Any]) -> Detection:
         # Live parameters that the detector keeps.
-        self._detector.gripper = parameters.gripper_from(values)
-        self._detector.approach = values['approach']
-        self._detector.middle_weight = weight_of(values['middle_weight'])
-        self._detector.approach_direction = tuple(values['approach_direction'])
+        for name, value in node_settings.detector_settings(values).items():
+            setattr(self._detector, name, value)
         try:
             return self._detector.detect(frame, region=region, minimum_score=score)
         except GraspError as error:
@@ -253,10 +250,10 @@ class Worker:
         """Apply the limits of the cell and, for the stream, the tracker."""
         if lost is not None:  # candidates are worth looking at, but go nowhere
             return replace(detection, best=None, reason=lost.reason, message=lost.message)
-        detection = limits.apply(detection, parameters.limits_from(values), frame, score,
+        detection = limits.apply(detection, node_settings.limits_from(values), frame, score,
                                  transform, mask)
         if track and values['stability.enabled']:
-            self._tracker.settings = parameters.stability_from(values)
+            self._tracker.settings = node_settings.stability_from(values)
             detection = self._tracker.choose(detection, score, transform)
         return detection
 
