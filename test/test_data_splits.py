@@ -1,13 +1,16 @@
 """Splits: complete, without leakage, balanced, the same everywhere, restored from JSON."""
 
 import json
+from pathlib import Path
+import tempfile
 
 from hypothesis import given
 from hypothesis import strategies as st
 import numpy as np
 import pytest
 
-from grasp_stn_ros.data.sample import DataError
+from grasp_stn_ros.data.cornell import CornellDataset
+from grasp_stn_ros.data.sample import DataError, digest
 from grasp_stn_ros.data.splits import Split, Subset, four_to_one, k_folds
 
 NAMES = [f'{i:04d}' for i in range(103)]
@@ -112,6 +115,26 @@ def test_records_that_do_not_fit_are_refused():
 def test_impossible_splits_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         k_folds(**arguments)
+
+
+def test_images_are_told_apart_by_name_order_and_labels(tmp_path):
+    def images(*openings):
+        folder = Path(tempfile.mkdtemp(dir=tmp_path)) / '01'
+        folder.mkdir()
+        for number, opening in enumerate(openings):
+            (folder / f'pcd010{number}r.png').write_bytes(b'')
+            (folder / f'pcd010{number}cpos.txt').write_text(
+                f'0 0\n{opening} 0\n{opening} 10\n0 10\n')
+        return CornellDataset(folder.parent)
+
+    data = images(30, 30, 40)
+    assert digest(data) == digest(images(30, 30, 40))
+    found = [data, images(30, 30), images(30, 30, 41), Subset(data, (0, 1)), Subset(data, (1, 0)),
+             Subset(data, (0, 2))]
+    # The first two images are those of the data set that has no more.
+    assert [digest(other) == digest(found[1]) for other in found] == [
+        False, True, False, True, False, False]
+    assert len({digest(other) for other in found}) == 5
 
 
 def test_subset():

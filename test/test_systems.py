@@ -475,7 +475,7 @@ def test_fixed_views_are_prepared_once_and_stay_the_same(tmp_path, monkeypatch):
 def test_resuming_another_system_is_refused(tmp_path):
     _trainer('regression', tmp_path, 8).save_state()
     assert _trainer('regression', tmp_path, 8).resume()
-    with pytest.raises(TrainingError, match='other settings'):
+    with pytest.raises(TrainingError, match='other phases, other system, other network;'):
         _trainer('single_stage_stn', tmp_path, 8).resume()
 
 
@@ -547,6 +547,25 @@ def test_train_on_a_fold_and_judge_its_test_part(tmp_path, held_back):
     assert judged.exit_code == 0, judged.output
     result = json.loads((tmp_path / 'result.json').read_text())
     assert result['images'] == len(split['test']) and result['seed'] == 31338
+
+
+def test_training_another_fold_in_the_same_folder_is_refused(tmp_path):
+    generate_dataset(tmp_path / 'data', 6, seed=31338, progress=False, candidates=4)
+    out = tmp_path / 'run'
+
+    def train(*changes):
+        return CliRunner().invoke(main, [
+            'train', '--data', str(tmp_path / 'data'), '--system', 'regression', '--out', str(out),
+            '--images', '4', '--batch', '2', '--hold-back', '0', *changes])
+
+    trained = train('--fold', '0')
+    assert trained.exit_code == 0, trained.output
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    for other in (('--fold', '1'), ('--fold', '0', '--split-seed', '5'), ()):
+        refused = train(*other)
+        assert refused.exit_code == 1 and 'other training images' in refused.output
+    assert before == {path.name: path.read_bytes() for path in out.iterdir()}
+    assert 'going on at step 2 of 2' in train('--fold', '0').output
 
 
 def test_what_a_sidecar_does_not_name_has_its_default():

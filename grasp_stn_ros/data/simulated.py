@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -58,8 +59,9 @@ class SimulatedDataset:
         self._entries = self._entries[:limit]
         self._cache: dict[int, tuple] | None = {} if cache else None
         described = {Path(f): _described(Path(f) / 'dataset.json') for f in folders}
-        self.seeds = [seed for seed, _ in described.values()]
-        self._jaws = {folder: jaw for folder, (_, jaw) in described.items()}
+        self.seeds = [seed for seed, _, _ in described.values()]
+        self._jaws = {folder: jaw for folder, (_, jaw, _) in described.items()}
+        self._settings = {folder: digest for folder, (_, _, digest) in described.items()}
         self.seed = self.seeds[0]
 
     def __len__(self) -> int:
@@ -83,6 +85,13 @@ class SimulatedDataset:
     def names(self) -> list[str]:
         """Numbers of the scenes, such as 000123."""
         return [entry.stem for entry in self._entries]
+
+    @property
+    def identities(self) -> list[str]:
+        """Names with a hash of the settings that the scenes follow from; see sample.identities."""
+        return [f'{self._settings[entry.parent]}/{entry.stem}'
+                + ('+own' if self._own and own_path(entry).exists() else '')
+                for entry in self._entries]
 
     def index_of(self, index: int) -> int:
         """Return the scene index in the data set (with its seed it names the scene)."""
@@ -119,12 +128,13 @@ class SimulatedDataset:
         return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), raw, labels
 
 
-def _described(path: Path) -> tuple[int, float | None]:
-    """Seed of a data set, and jaw size in metres of the gripper that made its labels."""
+def _described(path: Path) -> tuple[int, float | None, str]:
+    """Seed of a data set, jaw size in metres of the gripper that made its labels, and a hash."""
     try:
         settings = json.loads(path.read_text())
         jaw = settings.get('gripper', {}).get('jaw_size')
-        return int(settings['seed']), None if jaw is None else float(jaw)
+        digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
+        return int(settings['seed']), None if jaw is None else float(jaw), digest
     except (OSError, ValueError, KeyError, TypeError, AttributeError, ArithmeticError,
             RecursionError) as error:
         raise DataError(f'{path} does not describe a simulated data set: {error!r}') from None

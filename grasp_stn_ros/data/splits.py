@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 import hashlib
 
-from .sample import DataError, Dataset, LabelledFrame
+from .sample import DataError, Dataset, LabelledFrame, identities
 
 
 @dataclass(frozen=True)
@@ -135,6 +135,12 @@ class Subset:
     def __getitem__(self, index: int) -> LabelledFrame:
         """Read one frame; raises :class:`DataError`."""
         return self._data[self.indices[index]]
+
+    @property
+    def identities(self) -> list[str]:
+        """See :func:`sample.identities`."""
+        whole = identities(self._data)
+        return [whole[i] for i in self.indices]
 
 
 def _index(names: Sequence[str]) -> dict[str, int]:

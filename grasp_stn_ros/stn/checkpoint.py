@@ -43,14 +43,22 @@ def save(path: str | Path, model: GraspNetwork, notes: dict[str, Any] | None = N
     """Write ``path`` (.safetensors) and its sidecar (.json); ``notes`` join the sidecar."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    tensors = {name: value.detach().cpu().contiguous()
-               for name, value in model.state_dict().items()}
-    content = dump_tensors(tensors)
+    content = _content(model)
     sidecar = {'format': FORMAT, 'architecture': model.ARCHITECTURE,
                'config': model.config.to_dict(), 'preprocessing': preprocessing.SIGNATURE,
                'sha256': hashlib.sha256(content).hexdigest(), **(notes or {})}
     write_atomically(path, content)
     write_atomically(path.with_suffix('.json'), (json.dumps(sidecar, indent=2) + '\n').encode())
+
+
+def _content(model: GraspNetwork) -> bytes:
+    return dump_tensors({name: value.detach().cpu().contiguous()
+                         for name, value in model.state_dict().items()})
+
+
+def digest(model: GraspNetwork) -> str:
+    """SHA-256 of the weights, as in the sidecar of a file of them."""
+    return hashlib.sha256(_content(model)).hexdigest()
 
 
 def notes(sidecar: dict[str, Any]) -> dict[str, Any]:
