@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from ..data.cornell import PUBLIC_IMAGES, CornellDataset
-from ..data.sample import DataError, Dataset, LabelledFrame
+from ..data.sample import DataError, Dataset, LabelledFrame, identities
 from ..data.simulated import SimulatedDataset
 from ..data.splits import Subset, k_folds
 from ..detection import Detection, Grasp
@@ -113,9 +113,9 @@ def simulated(train: Sequence[Path], validation: Path, test: Path, limit: int = 
 
 class Ledger:
     """
-    A file of JSON lines by key; only the lines of one set of weights count.
+    A file of JSON lines by key, such as those of :func:`sample.identities`.
 
-    A line that an interruption cut off is dropped.
+    Only the lines of one set of weights count. A line that an interruption cut off is dropped.
     """
 
     def __init__(self, path: Path, weights: str):
@@ -175,10 +175,11 @@ def _executable(detection: Detection) -> dict[str, Any] | None:
 def answers(detector: GraspDetector, data: TableData, ledger: Ledger,
             tracked: Callable[[Iterable], Iterable] = iter) -> list[dict[str, Any]]:
     """Answers for all test images in their order, new ones written to ``ledger``."""
-    for index in tracked(range(len(data.names))):
-        if data.names[index] not in ledger.entries:
-            ledger.add(data.names[index], answer(detector, data.test[index], data.region))
-    return [ledger.entries[name] for name in data.names]
+    keys = identities(data.test)
+    for index in tracked(range(len(keys))):
+        if keys[index] not in ledger.entries:
+            ledger.add(keys[index], answer(detector, data.test[index], data.region))
+    return [ledger.entries[key] for key in keys]
 
 
 def lifts(given: Sequence[dict[str, Any]], data: TableData, ledger: Ledger,
@@ -190,9 +191,10 @@ def lifts(given: Sequence[dict[str, Any]], data: TableData, ledger: Ledger,
     same for all systems.
     """
     assert data.scene_seed is not None
-    for index in tracked(range(len(data.names))):
-        name = data.names[index]
-        if name in ledger.entries:
+    keys = identities(data.test)
+    for index in tracked(range(len(keys))):
+        key, name = keys[index], data.names[index]
+        if key in ledger.entries:
             continue
         record = given[index]['grasp']
         outcome = f'no grasp: {given[index]["reason"]}'
@@ -208,8 +210,8 @@ def lifts(given: Sequence[dict[str, Any]], data: TableData, ledger: Ledger,
                                                     friction).outcome
             finally:
                 scene.close()
-        ledger.add(name, {'outcome': outcome})
-    return [ledger.entries[name]['outcome'] for name in data.names]
+        ledger.add(key, {'outcome': outcome})
+    return [ledger.entries[key]['outcome'] for key in keys]
 
 
 # -- figures --------------------------------------------------------------------------------

@@ -133,6 +133,24 @@ class Trainer:
         config = json.loads(json.dumps(self.model.config.to_dict()))
         return {**self._record, 'architecture': self.system.architecture, 'config': config}
 
+    def finished(self) -> bool:
+        """
+        Tell whether the weights of this very training are there.
+
+        Raises :class:`TrainingError` where there are those of another one, and
+        :class:`checkpoint.CheckpointError` where they have no sidecar.
+        """
+        path = self.out / 'model.safetensors'
+        if not path.exists():
+            return False
+        sidecar = checkpoint.read_sidecar(path)
+        other = differences({**sidecar.get('training', {}), 'config': sidecar['config'],
+                             'architecture': sidecar['architecture']}, self._fingerprint)
+        if other:
+            raise TrainingError(f'{path} was trained with other {", other ".join(other)}; choose '
+                                f'another folder for these trainings, or remove {self.out}')
+        return True
+
     def save_state(self) -> None:
         """Write everything needed to go on, atomically."""
         if distributed.rank():
