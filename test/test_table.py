@@ -1,7 +1,9 @@
 """Table I: the metric at all thresholds by hand, what is kept and resumed, times, the command."""
 
+from dataclasses import replace
 import json
 import math
+import shutil
 
 from click.testing import CliRunner
 import cv2
@@ -19,7 +21,8 @@ from grasp_stn_ros.names import SYSTEMS
 from grasp_stn_ros.reasons import Reason
 from grasp_stn_ros.rectangle import GraspRectangle, iou
 from grasp_stn_ros.rgbd import RgbdFrame
-from grasp_stn_ros.simulation.labels import generate_dataset
+from grasp_stn_ros.simulation.domain import WIDE
+from grasp_stn_ros.simulation.labels import Plan, camera_grasp, generate_dataset, open_scene
 from grasp_stn_ros.stn import checkpoint
 
 
@@ -189,6 +192,42 @@ def folders(tmp_path_factory):
 def test_test_scenes_must_be_unseen(folders):
     with pytest.raises(DataError, match='another --seed'):
         table.simulated([folders / 'train'], folders / 'validation', folders / 'train')
+
+
+def test_grasps_are_executed_in_the_scene_that_the_image_shows(folders, tmp_path):
+    """Of a domain with clutter, in the second of two views."""
+    domain = replace(WIDE, views=2)
+    generate_dataset(tmp_path / 'wide', 2, 31, candidates=8, domain=domain, progress=False)
+    data = table.simulated([folders / 'train'], folders / 'validation', tmp_path / 'wide')
+    assert data.names == ('000000', '000001')
+    labels = json.loads((tmp_path / 'wide' / '000001.json').read_text())['grasps']
+    label = next(g for g in labels if g['successes'] == g['trials'])
+    plan = Plan(np.array(label['position']), label['yaw'], label['opening'],
+                label['position'][2] + domain.gripper.finger_depth, 'antipodal')
+    given = []
+    for index in range(2):
+        scene = open_scene(31, index, domain=domain)
+        try:
+            grasp = camera_grasp(plan, scene)
+        finally:
+            scene.close()
+        given.append({'reason': 'OK', 'grasp': {
+            key: np.asarray(value).tolist() for key, value in vars(grasp).items()}})
+    # Two cameras see the same grasp elsewhere.
+    assert not np.allclose(given[0]['grasp']['position'], given[1]['grasp']['position'], atol=0.01)
+    assert table.lifts(given, data, table.Ledger(tmp_path / 'l.jsonl', 'abc')) == ['lifted'] * 2
+
+
+@pytest.mark.parametrize('change, message', [
+    ({'meshes': {'mug.stl': 'abc'}}, 'meshes of its own'),
+    ({'domain': {'name': 'wide', 'spread': 7}}, 'another version of the domain')])
+def test_scenes_that_cannot_be_opened_again_are_refused(folders, tmp_path, change, message):
+    shutil.copytree(folders / 'test', tmp_path / 'test')
+    settings = tmp_path / 'test' / 'dataset.json'
+    settings.write_text(json.dumps({**json.loads(settings.read_text()), **change}))
+    refused = run('table', '--train', folders / 'train', '--validation', folders / 'validation',
+                  '--test', tmp_path / 'test', '--runs', tmp_path, '--only-train')
+    assert refused.exit_code == 1 and message in refused.output
 
 
 def run(*arguments):
