@@ -294,12 +294,15 @@ def calibrate(scenes: int, seed: int, model: Path, out: Path, middle_weight: flo
     if out.suffix != '.safetensors':
         raise click.UsageError(f'--out {out} must end in .safetensors')
     try:
+        # Not after the trials, which take hours.
+        checkpoint.require_new(out)
         rows = measure(model, seed, range(scenes), threads, lambda sequence: track(
             sequence, 'scenes', disable=not sys.stderr.isatty()), middle_weight)
         figures = calibrated_copy(model, rows, out, middle_weight)
     except (checkpoint.CheckpointError, ValueError) as error:
         raise click.ClickException(str(error)) from None
     write_json(out.with_name(out.stem + '_calibration.json'),
-               {**figures, 'seed': seed, 'scenes': scenes, 'split': 'validation scenes'})
+               {**figures, 'weights_sha256': checkpoint.read_sidecar(out)['sha256'],
+                'seed': seed, 'scenes': scenes, 'split': 'validation scenes'})
     click.echo(f'expected calibration error {figures["ece_before"]:.3f} -> '
                f'{figures["ece"]:.3f} on the other half (n = {figures["n"]}); {out}')

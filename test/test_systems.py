@@ -547,6 +547,15 @@ def test_train_on_a_fold_and_judge_its_test_part(tmp_path, held_back):
     assert judged.exit_code == 0, judged.output
     result = json.loads((tmp_path / 'result.json').read_text())
     assert result['images'] == len(split['test']) and result['seed'] == 31338
+    assert result['weights_sha256'] == checkpoint.read_sidecar(out / 'model.safetensors')['sha256']
+    # Weights whose training cannot be gone on with are not replaced.
+    (out / 'training.pt').unlink()
+    before = (out / 'model.safetensors').stat().st_mtime_ns
+    again = CliRunner().invoke(main, [
+        'train', *arguments, '--system', 'regression', '--out', str(out), '--images', '4',
+        '--batch', '2'])
+    assert again.exit_code == 1 and 'and no training.pt to go on with' in again.output
+    assert before == (out / 'model.safetensors').stat().st_mtime_ns
 
 
 def test_training_another_fold_in_the_same_folder_is_refused(tmp_path):

@@ -233,8 +233,12 @@ def publish(run: TableRun, data: TableData, result: dict[str, Any], folder: Path
     """
     Put the weights of a table where ``detect --system`` finds them, each with its model card.
 
-    ``result`` is the table as it was read back from its file, with its provenance.
+    ``result`` is the table as it was read back from its file, with its provenance. Raises
+    :class:`checkpoint.CheckpointError`, before anything is written, where there are other weights.
     """
+    for row in result['rows']:
+        checkpoint.require_new(folder / table_weights(data.name, row['system']),
+                               checkpoint.load(weights(run, data, row['system']))[0])
     trained_on = (f'{result["split"]["n"]["train"]} {data.name} images ('
                   + ', '.join(f'{n} with {c}' for c, n in
                               result['split']['channels']['train'].items() if n) + ')')

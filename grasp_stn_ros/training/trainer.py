@@ -168,9 +168,14 @@ class Trainer:
         Go on where an interrupted training stopped; False if there is none.
 
         Raises :class:`TrainingError` where that was another training: other settings, system,
-        phases, teachers, training images (by names and order) or weights to start from.
+        phases, teachers, training images (by names and order) or weights to start from; and where
+        there are weights without the state of their training.
         """
         if not self._state_path.exists():
+            weights = self.out / 'model.safetensors'
+            if weights.exists():
+                raise TrainingError(f'{weights} exists, and no {self._state_path.name} to go on '
+                                    'with; choose another --out, or remove it')
             return False
         state = self._read_state()
         found = json.loads(state['fingerprint'])
