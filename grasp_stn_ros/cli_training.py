@@ -77,7 +77,9 @@ _GROUPS = ('training', 'augmentation', 'losses', 'model')
                    'Such as model.refinements=1 or augmentation.no_depth=0.2.')
 @click.option('--threads', type=click.IntRange(1), default=1, show_default=True,
               help='Of the network; one more thread prepares the images.')
-@click.option('--device', default='cpu', show_default=True)
+@click.option('--device', default='cpu', show_default=True,
+              help='cpu, cuda or cuda:N; under torchrun cpu or cuda, where each process of a '
+                   'machine has a GPU of its own.')
 @click.option('--limit', type=click.IntRange(1),
               help='Use the first images of the (simulated) data only.')
 def train(system_name: str, data: tuple[Path, ...], share: float | None, own: bool,
@@ -109,7 +111,10 @@ def train(system_name: str, data: tuple[Path, ...], share: float | None, own: bo
     from .training.validation import validator
     if fold is not None and validation is not None:
         raise click.UsageError('give --fold or --validation, not both')
-    distributed.start()
+    try:
+        device = distributed.start(device)
+    except ValueError as error:
+        raise click.UsageError(f'--device {error}') from None
     try:
         split = None if fold is None else (fold, object_wise, split_seed, hold_back)
         frames, judged, parts = _open(data, share, own, limit, split)

@@ -37,7 +37,7 @@ from grasp_stn_ros.stn.multi_stage import ModelConfig
 from grasp_stn_ros.stn.network import CERTAIN, StageOutputs
 from grasp_stn_ros.stn.paper import SHIFT_UNIT, PaperConfig, PaperSTN
 from grasp_stn_ros.stn.resnet import PatchConfig
-from grasp_stn_ros.training import targets
+from grasp_stn_ros.training import distributed, targets
 from grasp_stn_ros.training.losses import LossSettings
 from grasp_stn_ros.training.schedule import (
     phase_at,
@@ -486,7 +486,11 @@ import torch
 sys.path.insert(0, sys.argv[1])
 from test_systems import _trainer
 from grasp_stn_ros.training import distributed
-distributed.start()
+# As on a machine with a GPU that is not to be used.
+available, torch.cuda.is_available = torch.cuda.is_available, lambda: True
+assert distributed.start('cpu') == 'cpu'
+torch.cuda.is_available = available
+assert torch.distributed.get_backend() == 'gloo'
 out = Path(sys.argv[2])
 trainer = _trainer('regression', out, 24)
 torch.manual_seed(distributed.rank())
@@ -524,6 +528,17 @@ def test_two_processes_hold_the_same_weights_and_one_writes(tmp_path):
         assert found[2] is None
     # Six steps of four images over both processes.
     assert checkpoint.load(tmp_path / 'model.safetensors')[1]['training']['steps'] == 6
+
+
+def test_every_process_has_a_gpu_of_its_own(tmp_path, monkeypatch):
+    assert [distributed.own_device('cuda', rank) for rank in (0, 3)] == ['cuda:0', 'cuda:3']
+    assert distributed.own_device('cpu', 3) == 'cpu'
+    # One process takes what it is given.
+    assert distributed.start('cuda:1') == 'cuda:1'
+    monkeypatch.setenv('WORLD_SIZE', '2')
+    refused = CliRunner().invoke(main, ['train', '--data', str(tmp_path), '--out',
+                                        str(tmp_path / 'out'), '--device', 'cuda:1'])
+    assert refused.exit_code == 2 and 'cuda:1 would be shared by all processes' in refused.output
 
 
 @pytest.mark.parametrize('held_back', [True, False])
