@@ -74,6 +74,24 @@ def test_broken_files_are_named(data_folder, tmp_path, name, content, message):
         SimulatedDataset(tmp_path)[0]
 
 
+@pytest.mark.parametrize('own', [False, True])
+@pytest.mark.parametrize('change', [
+    {'rectangle': [9.0, 9.0, 0.1, 0.0, 8.0]}, {'rectangle': [9.0, 9.0, 0.1, -3.0, 8.0]},
+    {'rectangle': [9.0, 9.0, 0.1, 30.0, 0.0]}, {'rectangle': [9.0, 9.0, math.nan, 30.0, 8.0]},
+    {'successes': math.nan}, {'successes': -1}, {'successes': 3}, {'trials': 0}])
+def test_labels_that_are_no_grasps_are_named(data_folder, tmp_path, change, own):
+    name = '000001_own.json' if own else '000001.json'
+    shutil.copytree(data_folder, tmp_path, dirs_exist_ok=True)
+    record = json.loads((data_folder / '000001.json').read_text())
+    good = {'rectangle': [9.0, 9.0, 0.1, 30.0, 8.0], 'successes': 1, 'trials': 2}
+    record['grasps'] = [good, good, {**good, **change}]
+    (tmp_path / name).write_text(json.dumps(record))
+    which = 'ZeroDivision' if 'trials' in change else 'grasp 2 has the rectangle .* lifts in'
+    with pytest.raises(DataError, match=f'{name} is no valid label file: .*{which}'):
+        SimulatedDataset(tmp_path, own=own)[1]
+    SimulatedDataset(tmp_path, own=own)[0].graspable()      # of the others nothing is wrong
+
+
 def test_a_folder_that_is_no_data_set_is_refused(tmp_path):
     with pytest.raises(DataError, match='dataset.json is missing'):
         SimulatedDataset(tmp_path)
