@@ -111,12 +111,6 @@ def k_folds(names: Sequence[str], folds: int = 5, *, seed: int = 0,
     return splits
 
 
-def four_to_one(names: Sequence[str], *, seed: int = 0, objects: Sequence[str] | None = None,
-                validation: float = 0.1) -> Split:
-    """Split 4:1 as the paper does: the first of five folds."""
-    return k_folds(names, 5, seed=seed, objects=objects, validation=validation)[0]
-
-
 class Subset:
     """Some frames of a data set, by index."""
 
