@@ -17,7 +17,14 @@ from rich.table import Table
 from . import __version__
 from .cli_annotate import annotate
 from .cli_benchmark import benchmark
-from .cli_common import Commands, Shard, middle_option, model_options, open_detector
+from .cli_common import (
+    Commands,
+    Shard,
+    middle_option,
+    model_options,
+    open_detector,
+    weights_sha256,
+)
 from .cli_doctor import doctor
 from .cli_meshes import mesh_objects, print_outcomes
 from .cli_recordings import record, replay
@@ -145,7 +152,9 @@ def accuracy(data: Path, split: Path | None, images: int | None, modality: str, 
     table.add_row(*[f'{v:.3f}' if isinstance(v, float) else str(v) for v in result.values()])
     Console().print(table)
     if output:
-        write_json(output, {**result, 'model': detector.model_name, 'seed': seed,
+        write_json(output, {**result, 'model': detector.model_name,
+                            'weights_sha256': weights_sha256(model, system, trained_on),
+                            'seed': seed,
                             'split': data.name, 'images': len(frames), 'modality': modality,
                             'holes': holes, 'turns': turns,
                             'candidates': detector.candidates,
@@ -196,7 +205,9 @@ def lift(scenes: int, seed: int, meshes: Path | None, output: Path | None, worst
     table.add_row('first, where any lifts', f'{result["of_liftable"]:.1%}', '')
     Console().print(table)
     if output:
-        write_json(output, {**result, 'model': detector.model_name, 'seed': seed,
+        write_json(output, {**result, 'model': detector.model_name,
+                            'weights_sha256': weights_sha256(model, system, trained_on),
+                            'seed': seed,
                             'split': what, 'middle_weight': middle_weight, 'rows': rows})
 
 
@@ -233,7 +244,9 @@ def clutter(scenes: int, objects: int, seed: int, output: Path | None, worst: Pa
                f'{result["removed_share"]:.1%} of all objects, {result["cleared"]:.1%} of '
                f'{scenes} tables cleared')
     if output:
-        write_json(output, {**result, 'model': detector.model_name, 'seed': seed,
+        write_json(output, {**result, 'model': detector.model_name,
+                            'weights_sha256': weights_sha256(model, system, trained_on),
+                            'seed': seed,
                             'split': f'{objects} unseen procedural objects',
                             'middle_weight': middle_weight, 'rows': rows})
 
@@ -339,19 +352,27 @@ def table(cornell: Path | None, folds: bool, object_wise: bool, learned: tuple[P
               help='Where to put it, with a sidecar (.json) and a model card (.md) beside it.')
 @click.option('--result', 'results', multiple=True,
               type=click.Path(exists=True, dir_okay=False, path_type=Path),
-              help='A result of this model written by `grasp_stn evaluate`; may be repeated.')
+              help='A result of these weights written by `grasp_stn evaluate`; may be repeated.')
 @click.option('--data', required=True, help='One sentence on what it was trained on.')
 @click.option('--licence', default='Apache-2.0', show_default=True)
 @click.option('--picture', default='', help='Of the stages, relative to the model card.')
 def publish(weights: Path, out: Path, results: tuple[Path, ...], data: str, licence: str,
             picture: str) -> None:
-    """Put trained weights where others use them, with a model card from measured results."""
+    """
+    Put trained weights where others use them, with a model card from measured results.
+
+    Where --out holds the same weights already, they get a new card; others are not replaced.
+    """
     from .atomic import write_atomically
     from .stn import checkpoint
-    from .stn.model_card import model_card, summary
+    from .stn.model_card import model_card
     try:
         model, sidecar = checkpoint.load(weights)
-        metrics = {path.stem: summary(json.loads(path.read_text())) for path in results}
+        metrics = {path.stem: _metrics(path, sidecar['sha256']) for path in results}
+        checkpoint.require_new(out, model)
+        if out.with_suffix('.md').exists() and not out.exists():
+            raise ValueError(f'{out.with_suffix(".md")} exists; choose another --out, or remove '
+                             'it')
     except (checkpoint.CheckpointError, ValueError) as error:
         raise click.ClickException(str(error)) from None
     notes = {'training': sidecar.get('training', {}), 'data': data, 'licence': licence,
@@ -360,6 +381,25 @@ def publish(weights: Path, out: Path, results: tuple[Path, ...], data: str, lice
     card = model_card(out.stem, checkpoint.read_sidecar(out), picture)
     write_atomically(out.with_suffix('.md'), card.encode())
     click.echo(f'{out}, {out.with_suffix(".json")}, {out.with_suffix(".md")}')
+
+
+def _metrics(path: Path, sha256: str) -> dict[str, Any]:
+    """Figures of a result file; raises ValueError where it is of other weights, or none."""
+    from .stn.model_card import summary
+    try:
+        result = json.loads(path.read_text())
+        if not isinstance(result, dict):
+            raise ValueError('not a result of `grasp_stn evaluate`')
+        figures = summary(result)
+    except ValueError as error:
+        raise ValueError(f'{path}: {error}') from None
+    measured = result.get('weights_sha256')
+    if measured is None:
+        click.echo(f'{path} does not say which weights it is of', err=True)
+    elif measured != sha256:
+        raise ValueError(f'{path} is a result of other weights (SHA-256 {str(measured)[:12]}..., '
+                         f'not {sha256[:12]}...): evaluate these')
+    return figures
 
 
 @dataclass(frozen=True)

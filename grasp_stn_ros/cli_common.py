@@ -74,25 +74,41 @@ middle_option = click.option(
          'metre from it.  [default: as the model card says]')
 
 
+def _chosen(model: str, system: str | None, trained_on: str) -> str:
+    """Return what of :func:`model_options` names the weights, as the detector takes it."""
+    from .detector import find_weights
+    from .stn.checkpoint import CheckpointError
+    if system and model != 'default':
+        raise click.UsageError('give --system or --model, not both')
+    if not system:
+        return model
+    # Not the shipped multi-stage network, but the one in the paper's own setting.
+    try:
+        return str(find_weights(table_weights(trained_on, system)))
+    except CheckpointError:
+        raise click.ClickException(
+            f'there are no weights of {system} trained on {trained_on} images; make some '
+            f'with: grasp_stn train --system {system}, and name them with --model') from None
+
+
+def weights_sha256(model: str, system: str | None, trained_on: str) -> str:
+    """SHA-256 of the weights that :func:`model_options` chose: what a figure is of."""
+    from .detector import default_weights
+    from .stn import checkpoint
+    chosen = _chosen(model, system, trained_on)
+    return str(checkpoint.read_sidecar(
+        default_weights() if chosen == 'default' else chosen)['sha256'])
+
+
 def open_detector(model: str, device: str, threads: int, candidates: int = 0,
                   system: str | None = None, trained_on: str = TABLES[0],
                   **settings: Any) -> GraspDetector:
     """Load what :func:`model_options` chose; ``settings`` are further ones of the detector."""
-    from .detector import GraspDetector, find_weights
+    from .detector import GraspDetector
     from .stn.checkpoint import CheckpointError
-    if system and model != 'default':
-        raise click.UsageError('give --system or --model, not both')
+    weights = _chosen(model, system, trained_on)
     try:
-        if system:
-            # Not the shipped multi-stage network, but the one in the paper's own setting.
-            try:
-                model = str(find_weights(table_weights(trained_on, system)))
-            except CheckpointError:
-                raise click.ClickException(
-                    f'there are no weights of {system} trained on {trained_on} images; make some '
-                    f'with: grasp_stn train --system {system}, and name them with --model'
-                    ) from None
-        return GraspDetector(model, device=device, threads=threads, candidates=candidates,
+        return GraspDetector(weights, device=device, threads=threads, candidates=candidates,
                              **settings)
     except (CheckpointError, ValueError) as error:
         raise click.ClickException(str(error)) from None

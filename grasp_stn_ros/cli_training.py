@@ -15,6 +15,7 @@ from .names import SYSTEMS
 
 if TYPE_CHECKING:
     from .data.sample import Dataset
+    from .data.splits import Split, Subset
     from .stn.network import NetworkConfig
     from .training.settings import TrainingSettings
 
@@ -76,7 +77,9 @@ _GROUPS = ('training', 'augmentation', 'losses', 'model')
                    'Such as model.refinements=1 or augmentation.no_depth=0.2.')
 @click.option('--threads', type=click.IntRange(1), default=1, show_default=True,
               help='Of the network; one more thread prepares the images.')
-@click.option('--device', default='cpu', show_default=True)
+@click.option('--device', default='cpu', show_default=True,
+              help='cpu, cuda or cuda:N; under torchrun cpu or cuda, where each process of a '
+                   'machine has a GPU of its own.')
 @click.option('--limit', type=click.IntRange(1),
               help='Use the first images of the (simulated) data only.')
 def train(system_name: str, data: tuple[Path, ...], share: float | None, own: bool,
@@ -90,6 +93,9 @@ def train(system_name: str, data: tuple[Path, ...], share: float | None, own: bo
 
     Under `torchrun --nproc_per_node N -m grasp_stn_ros.cli train ...` N processes share the work.
     """
+    import torch
+
+    from .atomic import write_atomically
     from .data.augmentation import Augmentation
     from .data.open import open_dataset
     from .data.sample import DataError
@@ -105,10 +111,13 @@ def train(system_name: str, data: tuple[Path, ...], share: float | None, own: bo
     from .training.validation import validator
     if fold is not None and validation is not None:
         raise click.UsageError('give --fold or --validation, not both')
-    distributed.start()
+    try:
+        device = distributed.start(device)
+    except ValueError as error:
+        raise click.UsageError(f'--device {error}') from None
     try:
         split = None if fold is None else (fold, object_wise, split_seed, hold_back)
-        frames, judged = _open(data, share, own, limit, split, out)
+        frames, judged, parts = _open(data, share, own, limit, split)
         if validation:
             judged = open_dataset(validation, cache=True)
         system = TRAINABLE[system_name]
@@ -128,6 +137,8 @@ def train(system_name: str, data: tuple[Path, ...], share: float | None, own: bo
             raise click.UsageError('model.photographs=true needs --photographs: the features are '
                                    'not trained here, and without it they would be random')
         if photographs is not None:
+            # What is new in it starts as --seed says, also where the training is gone on with.
+            torch.manual_seed(settings.seed)
             start = with_photographs(config, start, photographs)
             config = start.config
         if teachers and isinstance(settings.augmentation, Augmentation):
@@ -139,6 +150,10 @@ def train(system_name: str, data: tuple[Path, ...], share: float | None, own: bo
                           else None)
         if trainer.resume():
             click.echo(f'going on at step {trainer.step} of {trainer.steps}')
+        # Not before: that of another training would be lost.
+        if parts is not None and distributed.rank() == 0:
+            write_atomically(out / 'split.json', (json.dumps(parts.to_json(), indent=1)
+                                                  + '\n').encode())
         trainer.run()
     except (DataError, TrainingError, checkpoint.CheckpointError, PretrainedError) as error:
         raise click.ClickException(str(error)) from None
@@ -151,7 +166,8 @@ def train(system_name: str, data: tuple[Path, ...], share: float | None, own: bo
 
 
 def _open(data: tuple[Path, ...], share: float | None, own: bool, limit: int | None,
-          split: tuple[int, bool, int, float] | None, out: Path) -> tuple[Dataset, Dataset | None]:
+          split: tuple[int, bool, int, float] | None) \
+        -> tuple[Dataset, Dataset | None, Split | None]:
     """Open training and, with a ``split`` (the arguments of _fold), validation data."""
     from .data.mixture import Mixture
     from .data.open import is_simulated, open_dataset
@@ -165,24 +181,23 @@ def _open(data: tuple[Path, ...], share: float | None, own: bool, limit: int | N
     if len(frames) <= _KEPT_FRAMES:
         frames = open_dataset(*simulated or others, cache=True, limit=limit, own=own)
     real: Dataset = open_dataset(*others, cache=True) if mixed else frames
-    judged = None
+    judged = parts = None
     if split is not None:
-        real, judged = _fold(real, *split, out)
+        real, judged, parts = _fold(real, *split)
     if not mixed:
-        return real, judged
+        return real, judged, parts
     assert share is not None
-    return Mixture(frames, [(real, share)]), judged
+    return Mixture(frames, [(real, share)]), judged, parts
 
 
 # Decoded frames that are kept in memory take 1.5 MB each.
 _KEPT_FRAMES = 4000
 
 
-def _fold(data, fold: int, object_wise: bool, seed: int, hold_back: float, out: Path):
-    """Training and validation part, or None, of a fold; writes what is where into ``out``."""
-    from .atomic import write_atomically
+def _fold(data, fold: int, object_wise: bool, seed: int, hold_back: float) \
+        -> tuple[Subset, Subset | None, Split]:
+    """Training and validation part, or None, of a fold, and what is where."""
     from .data.splits import Subset, k_folds
-    from .training import distributed
     objects = None
     if object_wise:
         objects = getattr(data, 'object_ids', None)
@@ -193,12 +208,8 @@ def _fold(data, fold: int, object_wise: bool, seed: int, hold_back: float, out: 
                         validation=hold_back)[fold]
     except ValueError as error:
         raise click.ClickException(str(error)) from None
-    if distributed.rank() == 0:
-        out.mkdir(parents=True, exist_ok=True)
-        write_atomically(out / 'split.json', (json.dumps(split.to_json(), indent=1)
-                                              + '\n').encode())
     return Subset(data, split.train), \
-        Subset(data, split.validation) if split.validation else None
+        Subset(data, split.validation) if split.validation else None, split
 
 
 def _changed(settings: TrainingSettings, config: NetworkConfig, changes: tuple[str, ...]) \
@@ -288,12 +299,15 @@ def calibrate(scenes: int, seed: int, model: Path, out: Path, middle_weight: flo
     if out.suffix != '.safetensors':
         raise click.UsageError(f'--out {out} must end in .safetensors')
     try:
+        # Not after the trials, which take hours.
+        checkpoint.require_new(out)
         rows = measure(model, seed, range(scenes), threads, lambda sequence: track(
             sequence, 'scenes', disable=not sys.stderr.isatty()), middle_weight)
         figures = calibrated_copy(model, rows, out, middle_weight)
     except (checkpoint.CheckpointError, ValueError) as error:
         raise click.ClickException(str(error)) from None
     write_json(out.with_name(out.stem + '_calibration.json'),
-               {**figures, 'seed': seed, 'scenes': scenes, 'split': 'validation scenes'})
+               {**figures, 'weights_sha256': checkpoint.read_sidecar(out)['sha256'],
+                'seed': seed, 'scenes': scenes, 'split': 'validation scenes'})
     click.echo(f'expected calibration error {figures["ece_before"]:.3f} -> '
                f'{figures["ece"]:.3f} on the other half (n = {figures["n"]}); {out}')

@@ -4,7 +4,8 @@ What each part of the shipped network is worth: trained without it, with several
 
 Short trainings, all alike but for the one change, on the same images; judged on validation images
 that no other choice was made on twice. A change of less than the spread over the seeds says
-nothing. Started again, it goes on where it stopped.
+nothing. Started again, it goes on where it stopped; other --images, --data or --finetune need
+other --runs.
 
     python scripts/ablations.py --data data/wide8 --validation data/validation \
         --images 6000 --json results/ablations.json
@@ -22,7 +23,7 @@ recipe are worth.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 import json
 from pathlib import Path
 import statistics
@@ -31,8 +32,11 @@ from typing import Any
 import click
 from rich.console import Console
 from rich.table import Table
+import torch
 
+from grasp_stn_ros.atomic import write_atomically
 from grasp_stn_ros.data.open import open_dataset
+from grasp_stn_ros.data.sample import digest
 from grasp_stn_ros.detector import GraspDetector
 from grasp_stn_ros.evaluation.accuracy import judge, summarize
 from grasp_stn_ros.evaluation.report import write_json
@@ -45,7 +49,7 @@ from grasp_stn_ros.training.pretrained import with_photographs
 from grasp_stn_ros.training.schedule import Phase, fine_tuning
 from grasp_stn_ros.training.settings import TrainingSettings
 from grasp_stn_ros.training.systems import SHIPPED
-from grasp_stn_ros.training.trainer import Trainer
+from grasp_stn_ros.training.trainer import Trainer, TrainingError
 
 
 @dataclass(frozen=True)
@@ -113,29 +117,45 @@ def _phases(variant: Variant) -> tuple[Phase, ...] | None:
 
 def _trained(variant: Variant, seed: int, data: Any, settings: TrainingSettings,
              out: Path, threads: int, finetune: Path | None, photographs: Path | None) -> Path:
-    """Weights of a variant, trained unless they are there."""
-    path = out / 'model.safetensors'
-    if not path.exists():
-        assert isinstance(SHIPPED.config, ModelConfig)
-        settings = replace(settings, seed=seed, augmentation=replace(
-            settings.augmentation, **variant.augmentation),
-            losses=replace(settings.losses, **variant.losses))
-        config: NetworkConfig = replace(SHIPPED.config, **variant.model)
-        start = teachers = None
-        if finetune:
-            start = checkpoint.load(finetune)[0]
+    """Weights of a variant, trained unless they are there; raises where others are."""
+    assert isinstance(SHIPPED.config, ModelConfig)
+    settings = replace(settings, seed=seed, augmentation=replace(
+        settings.augmentation, **variant.augmentation),
+        losses=replace(settings.losses, **variant.losses))
+    config: NetworkConfig = replace(SHIPPED.config, **variant.model)
+    start = teachers = None
+    if finetune:
+        start = checkpoint.load(finetune)[0]
+        config = start.config
+        teachers = Teachers.load([finetune]) if variant.taught else None
+        if variant.photographs:
+            assert photographs is not None
+            torch.manual_seed(seed)
+            start = with_photographs(config, start, photographs)
             config = start.config
-            teachers = Teachers.load([finetune]) if variant.taught else None
-            if variant.photographs:
-                assert photographs is not None
-                start = with_photographs(config, start, photographs)
-                config = start.config
-        trainer = Trainer(data, out, settings, config,
-                          fine_tuning() if finetune else _phases(variant), threads=threads,
-                          start=start, teachers=teachers)
+    trainer = Trainer(data, out, settings, config,
+                      fine_tuning() if finetune else _phases(variant), threads=threads,
+                      start=start, teachers=teachers)
+    if not trainer.finished():
         trainer.resume()
         trainer.run()
-    return path
+    return out / 'model.safetensors'
+
+
+def _figures(kept: Path, path: Path, variant: Variant, validation: Any, threads: int,
+             finetune: Path | None) -> dict[str, float]:
+    """Figures of the weights in ``path``, kept in the file ``kept`` until something changes."""
+    of = {'weights_sha256': checkpoint.read_sidecar(path)['sha256'],
+          'validation_sha256': digest(validation), 'variant': asdict(variant)}
+    try:
+        found = json.loads(kept.read_text())
+        if found['of'] == of:
+            return found['figures']
+    except (OSError, ValueError, LookupError, TypeError):
+        pass
+    figures = _judged(path, variant, validation, threads, finetune)
+    write_atomically(kept, json.dumps({'of': of, 'figures': figures}).encode())
+    return figures
 
 
 def _judged(path: Path, variant: Variant, validation: Any, threads: int,
@@ -197,12 +217,13 @@ def main(data: Path, limit: int, validation: Path, images: int, seeds: int,
         figures = []
         for seed in range(seeds):
             out = runs / f'{_file_name(of)}_{seed}'
-            path = _trained(variants[of], seed, frames, settings, out, threads, finetune,
-                            photographs)
-            kept = out / f'judged_{_file_name(name)}.json'
-            if not kept.exists():
-                kept.write_text(json.dumps(_judged(path, variant, judged, threads, finetune)))
-            figures.append(json.loads(kept.read_text()))
+            try:
+                path = _trained(variants[of], seed, frames, settings, out, threads, finetune,
+                                photographs)
+            except (TrainingError, checkpoint.CheckpointError) as error:
+                raise click.ClickException(str(error)) from None
+            figures.append(_figures(out / f'judged_{_file_name(name)}.json', path, variant,
+                                    judged, threads, finetune))
         rows[name] = {'what': variant.what, 'seeds': seeds}
         for key in figures[0]:
             values = [f[key] for f in figures]

@@ -59,11 +59,11 @@ def try_out(model: Path, scenes: int, seed: int, shard: tuple[int, int], data: P
     torch.set_num_threads(1)
     try:
         network, _ = load_multi_stage(model)
+        made = try_depths(network, seed, range(shard[0], scenes, shard[1]), data,
+                          lambda sequence: track(sequence, 'scenes',
+                                                 disable=not sys.stderr.isatty()))
     except checkpoint.CheckpointError as error:
         raise click.ClickException(str(error)) from None
-    made = try_depths(network, seed, range(shard[0], scenes, shard[1]), data,
-                      lambda sequence: track(sequence, 'scenes',
-                                             disable=not sys.stderr.isatty()))
     click.echo(f'{made} scenes tried out: {data}')
 
 

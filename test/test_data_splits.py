@@ -1,14 +1,17 @@
 """Splits: complete, without leakage, balanced, the same everywhere, restored from JSON."""
 
 import json
+from pathlib import Path
+import tempfile
 
 from hypothesis import given
 from hypothesis import strategies as st
 import numpy as np
 import pytest
 
-from grasp_stn_ros.data.sample import DataError
-from grasp_stn_ros.data.splits import Split, Subset, four_to_one, k_folds
+from grasp_stn_ros.data.cornell import CornellDataset
+from grasp_stn_ros.data.sample import DataError, digest
+from grasp_stn_ros.data.splits import Split, Subset, k_folds
 
 NAMES = [f'{i:04d}' for i in range(103)]
 OBJECTS = [str(i // 4) for i in range(103)]
@@ -61,8 +64,8 @@ def test_the_order_of_files_does_not_matter(case):
 
 def test_a_split_is_fixed_for_ever():
     # Written down once: a change here changes what every published figure was measured on.
-    assert [NAMES[i] for i in four_to_one(NAMES).test[:5]] == EXPECTED_IMAGES
-    assert [NAMES[i] for i in four_to_one(NAMES, objects=OBJECTS, seed=3).test[:5]] \
+    assert [NAMES[i] for i in k_folds(NAMES)[0].test[:5]] == EXPECTED_IMAGES
+    assert [NAMES[i] for i in k_folds(NAMES, objects=OBJECTS, seed=3)[0].test[:5]] \
         == EXPECTED_OBJECTS
 
 
@@ -73,14 +76,8 @@ def test_seeds_and_folds_differ():
     assert not set(first.validation) <= set(second.validation)
 
 
-def test_four_to_one_is_the_first_of_five_folds():
-    split = four_to_one(NAMES, seed=7, validation=0)
-    assert split == k_folds(NAMES, 5, seed=7, validation=0)[0]
-    assert (len(split.train), len(split.validation), len(split.test)) == (82, 0, 21)
-
-
 def test_json_and_back():
-    split = four_to_one(NAMES, objects=OBJECTS, seed=2)
+    split = k_folds(NAMES, objects=OBJECTS, seed=2)[0]
     record = json.loads(json.dumps(split.to_json()))
     assert record['kind'] == 'object-wise' and record['seed'] == 2
     assert record['n'] == {'train': len(split.train), 'validation': len(split.validation),
@@ -93,7 +90,7 @@ def test_json_and_back():
 
 
 def test_records_that_do_not_fit_are_refused():
-    record = four_to_one(NAMES).to_json()
+    record = k_folds(NAMES)[0].to_json()
     with pytest.raises(DataError, match=r'1 images that are not here \(first: 0102\)'):
         Split.from_json(record, NAMES[:-1])
     del record['validation']
@@ -112,6 +109,26 @@ def test_records_that_do_not_fit_are_refused():
 def test_impossible_splits_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         k_folds(**arguments)
+
+
+def test_images_are_told_apart_by_name_order_and_labels(tmp_path):
+    def images(*openings):
+        folder = Path(tempfile.mkdtemp(dir=tmp_path)) / '01'
+        folder.mkdir()
+        for number, opening in enumerate(openings):
+            (folder / f'pcd010{number}r.png').write_bytes(b'')
+            (folder / f'pcd010{number}cpos.txt').write_text(
+                f'0 0\n{opening} 0\n{opening} 10\n0 10\n')
+        return CornellDataset(folder.parent)
+
+    data = images(30, 30, 40)
+    assert digest(data) == digest(images(30, 30, 40))
+    found = [data, images(30, 30), images(30, 30, 41), Subset(data, (0, 1)), Subset(data, (1, 0)),
+             Subset(data, (0, 2))]
+    # The first two images are those of the data set that has no more.
+    assert [digest(other) == digest(found[1]) for other in found] == [
+        False, True, False, True, False, False]
+    assert len({digest(other) for other in found}) == 5
 
 
 def test_subset():

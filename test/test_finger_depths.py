@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 import json
+import shutil
 import subprocess
 import sys
 
@@ -206,6 +207,31 @@ def test_candidates_are_tried_once_and_at_every_depth(tmp_path):
     times = [path.stat().st_mtime_ns for path in sorted(tmp_path.glob('*.npz'))]
     assert try_depths(network, 77, range(2), tmp_path) == 0
     assert times == [path.stat().st_mtime_ns for path in sorted(tmp_path.glob('*.npz'))]
+
+
+def test_trials_of_other_weights_or_scenes_are_not_gone_on_with(taught, tmp_path):
+    """What a folder of trials is of, without a single trial."""
+    plain, learned = (checkpoint.load(taught / f'{name}.safetensors')[0]
+                      for name in ('plain', 'taught'))
+    torch.manual_seed(1)
+    nothing = range(0)
+    assert try_depths(plain, 77, nothing, tmp_path / 'a') == 0
+    # What is known of depths has no part in the candidates.
+    assert try_depths(learned, 77, nothing, tmp_path / 'a') == 0
+    with pytest.raises(checkpoint.CheckpointError, match='of other weights; name another folder'):
+        try_depths(MultiStageSTN(SMALL), 77, nothing, tmp_path / 'a')
+    with pytest.raises(checkpoint.CheckpointError, match='of other scenes, of the seed 77'):
+        try_depths(plain, 78, nothing, tmp_path / 'a')
+    with pytest.raises(checkpoint.CheckpointError, match='not of which weights and seed'):
+        try_depths(plain, 77, nothing, taught / 'trials')
+    shutil.copytree(taught / 'trials', tmp_path / 'a', dirs_exist_ok=True)
+    assert learn_depths(taught / 'taught.safetensors', tmp_path / 'a')
+    checkpoint.save(tmp_path / 'other.safetensors', MultiStageSTN(SMALL))
+    with pytest.raises(checkpoint.CheckpointError, match='of other weights; name those'):
+        learn_depths(tmp_path / 'other.safetensors', tmp_path / 'a')
+    (tmp_path / 'a' / 'trials.json').write_text('{"seed": 77}')
+    with pytest.raises(checkpoint.CheckpointError, match='trials.json does not say whose'):
+        learn_depths(taught / 'plain.safetensors', tmp_path / 'a')
 
 
 def test_a_comparison_says_what_the_choice_is_worth(taught):

@@ -179,7 +179,7 @@ def test_a_training_by_other_teachers_is_another_training(simulated, tmp_path):
     assert _train(simulated, tmp_path / 'out', *start, '--teacher',
                   tmp_path / 'a.safetensors').exit_code == 0
     run = _train(simulated, tmp_path / 'out', *start, '--teacher', tmp_path / 'b.safetensors')
-    assert run.exit_code == 1 and 'other settings' in run.output
+    assert run.exit_code == 1 and 'with other teachers;' in run.output
 
 
 def test_what_cannot_teach_or_learn_is_refused(simulated, pretrained, tmp_path):

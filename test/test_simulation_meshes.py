@@ -72,7 +72,7 @@ def test_what_cannot_be_used_is_named(folder):
         convex_parts(folder / 'broken.obj')
     with pytest.raises(MeshError, match='cannot be read'):
         convex_parts(folder / 'missing.stl')
-    good, bad = meshes.usable(list_meshes(folder))
+    good, bad = check_meshes(list_meshes(folder))
     assert [p.name for p in good] == ['bracket.stl']
     assert {p.name for p, _ in bad} == {'millimetres.stl', 'broken.obj'}
     with pytest.raises(MeshError, match='has no meshes'):

@@ -1,6 +1,7 @@
 """Spatial transformers, the network's stages, targets and weights on disk."""
 
 import copy
+from dataclasses import replace
 import json
 import math
 import warnings
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from grasp_stn_ros.atomic import write_together
 from grasp_stn_ros.detector import GraspDetector, default_weights
 from grasp_stn_ros.evaluation.benchmark import frames
 from grasp_stn_ros.preprocessing import preprocess
@@ -207,6 +209,47 @@ def test_weights_round_trip(small, tmp_path):
     for name, value in small.state_dict().items():
         assert torch.equal(value, loaded.state_dict()[name])
     assert not list(tmp_path.glob('*.tmp'))
+
+
+def test_weights_that_cannot_be_written_leave_the_earlier_ones(small, tmp_path):
+    path = tmp_path / 'net.safetensors'
+    checkpoint.save(path, small, {'licence': 'Apache-2.0'})
+    other = MultiStageSTN(small.config)
+    with pytest.raises(TypeError):
+        checkpoint.save(path, other, {'licence': object()})
+    assert checkpoint.digest(checkpoint.load(path)[0]) == checkpoint.digest(small)
+    # A file that is left from an interruption does not belong to the other one.
+    checkpoint.save(tmp_path / 'other.safetensors', other)
+    (tmp_path / 'other.safetensors').replace(path)
+    with pytest.raises(checkpoint.CheckpointError, match='interrupted, write them again'):
+        checkpoint.load(path)
+
+
+def test_files_are_written_together_or_not_at_all(tmp_path):
+    first, second = tmp_path / 'a', tmp_path / 'missing' / 'b'
+    first.write_bytes(b'before')
+    with pytest.raises(OSError):
+        write_together({first: b'after', second: b'after'})
+    assert first.read_bytes() == b'before' and [p.name for p in tmp_path.iterdir()] == ['a']
+    second.parent.mkdir()
+    write_together({first: b'after', second: b'after'})
+    assert first.read_bytes() == second.read_bytes() == b'after'
+
+
+def test_weights_are_not_replaced_by_others(small, tmp_path):
+    path = tmp_path / 'net.safetensors'
+    checkpoint.require_new(path)
+    checkpoint.save(path, small)
+    assert checkpoint.digest(small) == checkpoint.read_sidecar(path)['sha256']
+    checkpoint.require_new(path, small)
+    calibrated = MultiStageSTN(replace(small.config, calibration=(2.0, 1.0)))
+    calibrated.load_state_dict(small.state_dict())
+    for other in (None, MultiStageSTN(small.config), calibrated):
+        with pytest.raises(checkpoint.CheckpointError, match='net.safetensors exists'):
+            checkpoint.require_new(path, other)
+    path.unlink()
+    with pytest.raises(checkpoint.CheckpointError, match='net.json exists'):
+        checkpoint.require_new(path, small)
 
 
 def _edit(path, change):

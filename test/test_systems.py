@@ -37,7 +37,7 @@ from grasp_stn_ros.stn.multi_stage import ModelConfig
 from grasp_stn_ros.stn.network import CERTAIN, StageOutputs
 from grasp_stn_ros.stn.paper import SHIFT_UNIT, PaperConfig, PaperSTN
 from grasp_stn_ros.stn.resnet import PatchConfig
-from grasp_stn_ros.training import targets
+from grasp_stn_ros.training import distributed, targets
 from grasp_stn_ros.training.losses import LossSettings
 from grasp_stn_ros.training.schedule import (
     phase_at,
@@ -475,7 +475,7 @@ def test_fixed_views_are_prepared_once_and_stay_the_same(tmp_path, monkeypatch):
 def test_resuming_another_system_is_refused(tmp_path):
     _trainer('regression', tmp_path, 8).save_state()
     assert _trainer('regression', tmp_path, 8).resume()
-    with pytest.raises(TrainingError, match='other settings'):
+    with pytest.raises(TrainingError, match='other phases, other system, other network;'):
         _trainer('single_stage_stn', tmp_path, 8).resume()
 
 
@@ -486,7 +486,11 @@ import torch
 sys.path.insert(0, sys.argv[1])
 from test_systems import _trainer
 from grasp_stn_ros.training import distributed
-distributed.start()
+# As on a machine with a GPU that is not to be used.
+available, torch.cuda.is_available = torch.cuda.is_available, lambda: True
+assert distributed.start('cpu') == 'cpu'
+torch.cuda.is_available = available
+assert torch.distributed.get_backend() == 'gloo'
 out = Path(sys.argv[2])
 trainer = _trainer('regression', out, 24)
 torch.manual_seed(distributed.rank())
@@ -526,6 +530,17 @@ def test_two_processes_hold_the_same_weights_and_one_writes(tmp_path):
     assert checkpoint.load(tmp_path / 'model.safetensors')[1]['training']['steps'] == 6
 
 
+def test_every_process_has_a_gpu_of_its_own(tmp_path, monkeypatch):
+    assert [distributed.own_device('cuda', rank) for rank in (0, 3)] == ['cuda:0', 'cuda:3']
+    assert distributed.own_device('cpu', 3) == 'cpu'
+    # One process takes what it is given.
+    assert distributed.start('cuda:1') == 'cuda:1'
+    monkeypatch.setenv('WORLD_SIZE', '2')
+    refused = CliRunner().invoke(main, ['train', '--data', str(tmp_path), '--out',
+                                        str(tmp_path / 'out'), '--device', 'cuda:1'])
+    assert refused.exit_code == 2 and 'cuda:1 would be shared by all processes' in refused.output
+
+
 @pytest.mark.parametrize('held_back', [True, False])
 def test_train_on_a_fold_and_judge_its_test_part(tmp_path, held_back):
     generate_dataset(tmp_path / 'data', 6, seed=31338, progress=False)
@@ -547,6 +562,34 @@ def test_train_on_a_fold_and_judge_its_test_part(tmp_path, held_back):
     assert judged.exit_code == 0, judged.output
     result = json.loads((tmp_path / 'result.json').read_text())
     assert result['images'] == len(split['test']) and result['seed'] == 31338
+    assert result['weights_sha256'] == checkpoint.read_sidecar(out / 'model.safetensors')['sha256']
+    # Weights whose training cannot be gone on with are not replaced.
+    (out / 'training.pt').unlink()
+    before = (out / 'model.safetensors').stat().st_mtime_ns
+    again = CliRunner().invoke(main, [
+        'train', *arguments, '--system', 'regression', '--out', str(out), '--images', '4',
+        '--batch', '2'])
+    assert again.exit_code == 1 and 'and no training.pt to go on with' in again.output
+    assert before == (out / 'model.safetensors').stat().st_mtime_ns
+
+
+def test_training_another_fold_in_the_same_folder_is_refused(tmp_path):
+    generate_dataset(tmp_path / 'data', 6, seed=31338, progress=False, candidates=4)
+    out = tmp_path / 'run'
+
+    def train(*changes):
+        return CliRunner().invoke(main, [
+            'train', '--data', str(tmp_path / 'data'), '--system', 'regression', '--out', str(out),
+            '--images', '4', '--batch', '2', '--hold-back', '0', *changes])
+
+    trained = train('--fold', '0')
+    assert trained.exit_code == 0, trained.output
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    for other in (('--fold', '1'), ('--fold', '0', '--split-seed', '5'), ()):
+        refused = train(*other)
+        assert refused.exit_code == 1 and 'other training images' in refused.output
+    assert before == {path.name: path.read_bytes() for path in out.iterdir()}
+    assert 'going on at step 2 of 2' in train('--fold', '0').output
 
 
 def test_what_a_sidecar_does_not_name_has_its_default():

@@ -1,7 +1,9 @@
 """Table I: the metric at all thresholds by hand, what is kept and resumed, times, the command."""
 
+from dataclasses import replace
 import json
 import math
+import shutil
 
 from click.testing import CliRunner
 import cv2
@@ -11,14 +13,17 @@ import pytest
 from grasp_stn_ros.cli import main
 from grasp_stn_ros.data.sample import DataError, LabelledFrame
 from grasp_stn_ros.detection import Candidate, Detection
-from grasp_stn_ros.evaluation import table
+from grasp_stn_ros.detector import find_weights
+from grasp_stn_ros.evaluation import table, table_run
 from grasp_stn_ros.evaluation.accuracy import correct_at, correct_by
 from grasp_stn_ros.evaluation.table_report import comparison, markdown
 from grasp_stn_ros.names import SYSTEMS
 from grasp_stn_ros.reasons import Reason
 from grasp_stn_ros.rectangle import GraspRectangle, iou
 from grasp_stn_ros.rgbd import RgbdFrame
-from grasp_stn_ros.simulation.labels import generate_dataset
+from grasp_stn_ros.simulation.domain import WIDE
+from grasp_stn_ros.simulation.labels import Plan, camera_grasp, generate_dataset, open_scene
+from grasp_stn_ros.stn import checkpoint
 
 
 def right(predicted, *labels):
@@ -189,6 +194,42 @@ def test_test_scenes_must_be_unseen(folders):
         table.simulated([folders / 'train'], folders / 'validation', folders / 'train')
 
 
+def test_grasps_are_executed_in_the_scene_that_the_image_shows(folders, tmp_path):
+    """Of a domain with clutter, in the second of two views."""
+    domain = replace(WIDE, views=2)
+    generate_dataset(tmp_path / 'wide', 2, 31, candidates=8, domain=domain, progress=False)
+    data = table.simulated([folders / 'train'], folders / 'validation', tmp_path / 'wide')
+    assert data.names == ('000000', '000001')
+    labels = json.loads((tmp_path / 'wide' / '000001.json').read_text())['grasps']
+    label = next(g for g in labels if g['successes'] == g['trials'])
+    plan = Plan(np.array(label['position']), label['yaw'], label['opening'],
+                label['position'][2] + domain.gripper.finger_depth, 'antipodal')
+    given = []
+    for index in range(2):
+        scene = open_scene(31, index, domain=domain)
+        try:
+            grasp = camera_grasp(plan, scene)
+        finally:
+            scene.close()
+        given.append({'reason': 'OK', 'grasp': {
+            key: np.asarray(value).tolist() for key, value in vars(grasp).items()}})
+    # Two cameras see the same grasp elsewhere.
+    assert not np.allclose(given[0]['grasp']['position'], given[1]['grasp']['position'], atol=0.01)
+    assert table.lifts(given, data, table.Ledger(tmp_path / 'l.jsonl', 'abc')) == ['lifted'] * 2
+
+
+@pytest.mark.parametrize('change, message', [
+    ({'meshes': {'mug.stl': 'abc'}}, 'meshes of its own'),
+    ({'domain': {'name': 'wide', 'spread': 7}}, 'another version of the domain')])
+def test_scenes_that_cannot_be_opened_again_are_refused(folders, tmp_path, change, message):
+    shutil.copytree(folders / 'test', tmp_path / 'test')
+    settings = tmp_path / 'test' / 'dataset.json'
+    settings.write_text(json.dumps({**json.loads(settings.read_text()), **change}))
+    refused = run('table', '--train', folders / 'train', '--validation', folders / 'validation',
+                  '--test', tmp_path / 'test', '--runs', tmp_path, '--only-train')
+    assert refused.exit_code == 1 and message in refused.output
+
+
 def run(*arguments):
     return CliRunner().invoke(main, [str(a) for a in arguments])
 
@@ -229,6 +270,51 @@ def test_the_command_makes_a_table(folders, tmp_path):
     before = weights.stat().st_mtime_ns, (weights.parent / 'answers.jsonl').read_text()
     assert run(*arguments).exit_code == 0
     assert before == (weights.stat().st_mtime_ns, (weights.parent / 'answers.jsonl').read_text())
+
+
+def test_answers_of_other_test_images_do_not_count(folders, tmp_path):
+    """Scenes of two seeds have the same numbers."""
+    data = [table.simulated([folders / 'train'], folders / a, folders / b, limit=1)
+            for a, b in (('validation', 'test'), ('test', 'validation'))]
+    assert data[0].names == data[1].names
+    detector, path = _Detector(), tmp_path / 'answers.jsonl'
+    for times in (1, 2):
+        for number, part in enumerate(data):
+            table.answers(detector, part, table.Ledger(path, 'abc'))
+            assert len(detector.asked) == (number + 1 if times == 1 else 2)
+
+
+def test_weights_that_were_trained_otherwise_are_not_used(folders, tmp_path):
+    def train(*changes, train='train', validation='validation', test='test', images=12):
+        return run('table', '--train', folders / train, '--validation', folders / validation,
+                   '--test', folders / test, '--runs', tmp_path, '--system', 'regression',
+                   '--retrain', '--only-train', '--threads', 1, '--images', images, *changes)
+
+    weights = tmp_path / 'table_simulated' / 'regression' / 'model.safetensors'
+    assert train().exit_code == 0
+    before = weights.stat().st_mtime_ns
+    # Tests may be others: what was learned is the same.
+    generate_dataset(tmp_path / 'new', 3, 7007, candidates=8, progress=False)
+    assert train(test=tmp_path / 'new').exit_code == 0
+    generate_dataset(tmp_path / 'few', 3, 7000, candidates=4, progress=False)
+    for refused, message in ((train('--seed', 4), 'other settings (seed)'),
+                             (train(images=18), 'other settings (images)'),
+                             (train(train=tmp_path / 'few'), 'other training images'),
+                             (train(validation=tmp_path / 'new'), 'another split')):
+        assert refused.exit_code == 1 and message in refused.output, refused.output
+        assert f'{weights} was trained' in refused.output and 'remove' in refused.output
+    assert before == weights.stat().st_mtime_ns
+
+
+def test_shipped_weights_only_count_with_the_settings_of_the_run(tmp_path):
+    """What is asked for decides whether the weights that come with the package are used."""
+    sidecar = checkpoint.read_sidecar(find_weights('table_simulated_regression.safetensors'))
+    data = _data(split=sidecar['split'])
+    for changes, used in (({}, True), ({'seed': 3}, False), ({'images': 12}, False)):
+        plan = table_run.TableRun(tmp_path, tmp_path, systems=('regression',), **changes)
+        assert (table_run._other_than(plan, data, 'regression', sidecar) == []) == used
+    assert table_run.weights(table_run.TableRun(tmp_path, tmp_path), data, 'regression') == \
+        find_weights('table_simulated_regression.safetensors')
 
 
 @pytest.mark.parametrize('arguments, message', [

@@ -3,14 +3,17 @@
 from dataclasses import replace
 import json
 import math
+import shutil
 
 import numpy as np
 import pytest
 import torch
 
 from grasp_stn_ros.data.augmentation import Augmentation, to_view
-from grasp_stn_ros.data.sample import DataError, LabelledFrame, collate
+from grasp_stn_ros.data.mixture import Mixture
+from grasp_stn_ros.data.sample import DataError, LabelledFrame, collate, digest
 from grasp_stn_ros.data.simulated import SimulatedDataset
+from grasp_stn_ros.data.splits import Subset
 from grasp_stn_ros.detector import GraspDetector
 from grasp_stn_ros.evaluation.accuracy import judge, summarize
 from grasp_stn_ros.evaluation.report import provenance, wilson_interval, write_json
@@ -69,6 +72,24 @@ def test_broken_files_are_named(data_folder, tmp_path, name, content, message):
         (tmp_path / name).write_bytes(content)
     with pytest.raises(DataError, match=message):
         SimulatedDataset(tmp_path)[0]
+
+
+@pytest.mark.parametrize('own', [False, True])
+@pytest.mark.parametrize('change', [
+    {'rectangle': [9.0, 9.0, 0.1, 0.0, 8.0]}, {'rectangle': [9.0, 9.0, 0.1, -3.0, 8.0]},
+    {'rectangle': [9.0, 9.0, 0.1, 30.0, 0.0]}, {'rectangle': [9.0, 9.0, math.nan, 30.0, 8.0]},
+    {'successes': math.nan}, {'successes': -1}, {'successes': 3}, {'trials': 0}])
+def test_labels_that_are_no_grasps_are_named(data_folder, tmp_path, change, own):
+    name = '000001_own.json' if own else '000001.json'
+    shutil.copytree(data_folder, tmp_path, dirs_exist_ok=True)
+    record = json.loads((data_folder / '000001.json').read_text())
+    good = {'rectangle': [9.0, 9.0, 0.1, 30.0, 8.0], 'successes': 1, 'trials': 2}
+    record['grasps'] = [good, good, {**good, **change}]
+    (tmp_path / name).write_text(json.dumps(record))
+    which = 'ZeroDivision' if 'trials' in change else 'grasp 2 has the rectangle .* lifts in'
+    with pytest.raises(DataError, match=f'{name} is no valid label file: .*{which}'):
+        SimulatedDataset(tmp_path, own=own)[1]
+    SimulatedDataset(tmp_path, own=own)[0].graspable()      # of the others nothing is wrong
 
 
 def test_a_folder_that_is_no_data_set_is_refused(tmp_path):
@@ -291,6 +312,56 @@ def test_resuming_with_other_settings_is_refused(data_folder, tmp_path):
     _trainer(data, tmp_path).save_state()
     with pytest.raises(TrainingError, match='other settings'):
         _trainer(data, tmp_path, seed=5).resume()
+
+
+def test_resuming_with_other_images_is_refused(data_folder, tmp_path):
+    data = SimulatedDataset(data_folder)
+    _trainer(Subset(data, (0, 1)), tmp_path).save_state()
+    assert _trainer(Subset(data, (0, 1)), tmp_path).resume()
+    # As many, others; as many of the same scenes, of another data set; the same with own trials.
+    generate_dataset(tmp_path / 'other', 2, seed=78, progress=False, candidates=4)
+    same = tmp_path / 'copy'
+    shutil.copytree(data_folder, same)
+    (same / '000000_own.json').write_text(json.dumps({'grasps': []}))
+    assert _trainer(Subset(SimulatedDataset(same), (0, 1)), tmp_path).resume()
+    for other in (Subset(data, (0, 2)), SimulatedDataset(tmp_path / 'other'),
+                  Subset(SimulatedDataset(same, own=True), (0, 1))):
+        with pytest.raises(TrainingError, match='with other training images .*--fold'):
+            _trainer(other, tmp_path).resume()
+
+
+def test_shares_of_a_mixture_tell_trainings_apart(data_folder):
+    data = SimulatedDataset(data_folder)
+    one, two = (Mixture(data, [(Subset(data, (0, 1)), share)]) for share in (0.4, 0.25))
+    assert digest(one) != digest(two) != digest(data)
+    assert digest(one) == digest(Mixture(data, [(Subset(data, (0, 1)), 0.4)]))
+
+
+def test_going_on_from_other_weights_is_refused(data_folder, tmp_path):
+    data, networks = SimulatedDataset(data_folder), []
+    for seed in range(2):
+        torch.manual_seed(seed)
+        networks.append(MultiStageSTN(TINY))
+    settings = TrainingSettings(images=24, batch=4)
+    Trainer(data, tmp_path, settings, start=networks[0]).save_state()
+    assert Trainer(data, tmp_path, settings, start=networks[0]).resume()
+    for start in (networks[1], None):
+        with pytest.raises(TrainingError, match='with other weights to start from;'):
+            Trainer(data, tmp_path, settings, TINY, start=start).resume()
+
+
+@pytest.mark.parametrize(('state', 'message'), [
+    ({'fingerprint': json.dumps([{'images': 24}, 'MultiStageSTN', {}, 3, [], []]), 'step': 3},
+     'is of an earlier version'),
+    ({'step': 3}, 'is no state of a training'), (b'', 'is no state of a training'),
+    (b'PK\x03\x04 cut off', 'is no state of a training')])
+def test_states_that_cannot_be_gone_on_with_are_named(data_folder, tmp_path, state, message):
+    if isinstance(state, dict):
+        torch.save(state, tmp_path / 'training.pt')
+    else:
+        (tmp_path / 'training.pt').write_bytes(state)
+    with pytest.raises(TrainingError, match=f'training.pt {message}.*remove it'):
+        _trainer(SimulatedDataset(data_folder), tmp_path).resume()
 
 
 def test_a_loss_that_is_not_finite_stops_the_training(data_folder, tmp_path):

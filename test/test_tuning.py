@@ -203,7 +203,53 @@ def test_a_calibrated_copy_keeps_the_weights_and_the_order(tmp_path):
     assert checkpoint.load(tmp_path / 'middle.safetensors')[0].config.middle_weight == 5.0
 
 
+def test_calibrating_replaces_no_weights(tmp_path):
+    for name in ('raw', 'there'):
+        checkpoint.save(tmp_path / f'{name}.safetensors', MultiStageSTN(SMALL))
+    before = (tmp_path / 'there.safetensors').read_bytes()
+    run = CliRunner().invoke(main, ['calibrate', '--scenes', '20', '--model',
+                                    str(tmp_path / 'raw.safetensors'), '--out',
+                                    str(tmp_path / 'there.safetensors')])
+    assert run.exit_code == 1 and 'there.safetensors exists' in run.output
+    assert before == (tmp_path / 'there.safetensors').read_bytes()
+
+
 # ---------------------------------------------------------------------------- commands
+def test_published_are_the_weights_that_were_measured(tmp_path):
+    paths = [tmp_path / f'{name}.safetensors' for name in ('a', 'b', 'out')]
+    for seed, path in enumerate(paths[:2]):
+        torch.manual_seed(seed)
+        checkpoint.save(path, MultiStageSTN(SMALL))
+    result = {'plain': 0.5, 'n': 4, 'split': 'x', 'command': 'c', 'commit': 'd',
+              'machine': {'cpu': 'e'}}
+    (tmp_path / 'old.json').write_text(json.dumps(result))
+    (tmp_path / 'of_a.json').write_text(json.dumps(
+        {**result, 'weights_sha256': checkpoint.read_sidecar(paths[0])['sha256']}))
+    (tmp_path / 'list.json').write_text('[]')
+
+    def publish(weights, *results):
+        named = [word for name in results for word in ('--result', str(tmp_path / name))]
+        return CliRunner().invoke(main, ['publish', str(weights), '--out', str(paths[2]),
+                                         '--data', 'nothing', *named])
+
+    for name, message in (('of_a.json', 'of_a.json is a result of other weights'),
+                          ('list.json', 'list.json: not a result')):
+        refused = publish(paths[1], name)
+        assert refused.exit_code == 1 and message in refused.output
+        assert not paths[2].exists()
+    # Again with more figures, but never over other weights.
+    assert publish(paths[0], 'of_a.json').exit_code == 0
+    more = publish(paths[0], 'of_a.json', 'old.json')
+    assert more.exit_code == 0 and 'old.json does not say which weights' in more.output
+    assert set(checkpoint.read_sidecar(paths[2])['metrics']) == {'of_a', 'old'}
+    card = paths[2].with_suffix('.md').read_text()
+    refused = publish(paths[1], 'old.json')
+    assert refused.exit_code == 1 and 'out.safetensors exists' in refused.output
+    assert checkpoint.digest(checkpoint.load(paths[2])[0]) == \
+        checkpoint.read_sidecar(paths[0])['sha256']
+    assert card == paths[2].with_suffix('.md').read_text()
+
+
 def test_training_on_both_kinds_needs_a_share(wide, tmp_path):
     cornell = tmp_path / 'cornell' / '01'
     cornell.mkdir(parents=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .sample import Dataset, LabelledFrame
+from .sample import Dataset, LabelledFrame, identities
 
 
 class Mixture:
@@ -33,3 +33,10 @@ class Mixture:
         """Read one frame; raises :class:`DataError`."""
         data, inner = self._index[index]
         return data[inner]
+
+    @property
+    def identities(self) -> list[str]:
+        """See :func:`sample.identities`; shares are in how often a frame occurs."""
+        sets = {id(data): data for data, _ in self._index}
+        known = {key: identities(data) for key, data in sets.items()}
+        return [known[id(data)][inner] for data, inner in self._index]

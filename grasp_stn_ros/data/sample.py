@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+import hashlib
+import json
 from typing import Protocol
 
 import numpy as np
@@ -56,6 +58,31 @@ class Dataset(Protocol):
     def __getitem__(self, index: int) -> LabelledFrame:
         """Read one frame; raises :class:`DataError`."""
         ...
+
+
+def identities(data: Dataset) -> list[str]:
+    """
+    Tell the frames of ``data`` from all others, in their order, without reading an image.
+
+    A data set that knows more than the names of its frames has ``identities``; to names, labels
+    are added where they are at hand. Frames without names are told by their places.
+    """
+    known = getattr(data, 'identities', None)
+    if known is not None:
+        return list(known)
+    names = getattr(data, 'names', None)
+    if names is None:
+        return [str(index) for index in range(len(data))]
+    labels = getattr(data, 'rectangles', None)
+    if labels is None:
+        return list(names)
+    return [f'{name} {hashlib.sha256(b"".join(part.tobytes() for part in labels(i))).hexdigest()}'
+            for i, name in enumerate(names)]
+
+
+def digest(data: Dataset) -> str:
+    """SHA-256 of the :func:`identities` of ``data``: another one for other frames or orders."""
+    return hashlib.sha256(json.dumps(identities(data)).encode()).hexdigest()
 
 
 @dataclass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,9 @@ from ..rgbd import CameraIntrinsics, RgbdFrame, clean_depth
 from .sample import DataError, LabelledFrame
 
 DEPTH_UNIT = 1e-4              # metres: what the simulated sensor and the files resolve
+# What reading files of any content raises.
+_BROKEN = (OSError, ValueError, KeyError, TypeError, AttributeError, ArithmeticError,
+           RecursionError, GraspError)
 
 
 def encode_depth(depth: np.ndarray) -> np.ndarray:
@@ -58,8 +62,9 @@ class SimulatedDataset:
         self._entries = self._entries[:limit]
         self._cache: dict[int, tuple] | None = {} if cache else None
         described = {Path(f): _described(Path(f) / 'dataset.json') for f in folders}
-        self.seeds = [seed for seed, _ in described.values()]
-        self._jaws = {folder: jaw for folder, (_, jaw) in described.items()}
+        self.seeds = [seed for seed, _, _ in described.values()]
+        self._jaws = {folder: jaw for folder, (_, jaw, _) in described.items()}
+        self._settings = {folder: digest for folder, (_, _, digest) in described.items()}
         self.seed = self.seeds[0]
 
     def __len__(self) -> int:
@@ -84,6 +89,13 @@ class SimulatedDataset:
         """Numbers of the scenes, such as 000123."""
         return [entry.stem for entry in self._entries]
 
+    @property
+    def identities(self) -> list[str]:
+        """Names with a hash of the settings that the scenes follow from; see sample.identities."""
+        return [f'{self._settings[entry.parent]}/{entry.stem}'
+                + ('+own' if self._own and own_path(entry).exists() else '')
+                for entry in self._entries]
+
     def index_of(self, index: int) -> int:
         """Return the scene index in the data set (with its seed it names the scene)."""
         return int(self._entries[index].stem)
@@ -94,39 +106,55 @@ class SimulatedDataset:
                       np.uint8, 2)
 
     def _read(self, path: Path) -> tuple[np.ndarray, np.ndarray, dict]:
+        record, rectangles, success = _grasps(path)
+        own = own_path(path)
+        if self._own and own.exists():
+            _, more, shares = _grasps(own)
+            rectangles, success = np.concatenate([rectangles, more]), np.append(success, shares)
         try:
-            record = json.loads(path.read_text())
-            grasps = record['grasps']
-            own = own_path(path)
-            if self._own and own.exists():
-                grasps = grasps + json.loads(own.read_text())['grasps']
             labels: dict[str, Any] = {
                 'name': path.stem,
                 'intrinsics': {k: float(record['intrinsics'][k]) for k in ('fx', 'fy', 'cx',
                                                                            'cy')},
-                'rectangles': np.array([g['rectangle'] for g in grasps], float).reshape(-1, 5),
-                'success': np.array([g['successes'] / g['trials'] for g in grasps], float),
+                'rectangles': rectangles, 'success': success,
                 'objects': tuple(o['family'] for o in record['objects']),
             }
-            if not np.isfinite(labels['rectangles']).all():
-                raise ValueError('rectangles that are not finite')
             CameraIntrinsics(**labels['intrinsics'])
-        except (OSError, ValueError, KeyError, TypeError, ArithmeticError, RecursionError,
-                GraspError) as error:
+        except _BROKEN as error:
             raise DataError(f'{path} is no valid label file: {error!r}') from None
         bgr = _image(path.with_name(path.stem + '_rgb.png'), np.uint8, 3)
         raw = _image(path.with_name(path.stem + '_depth.png'), np.uint16, 2)
         return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), raw, labels
 
 
-def _described(path: Path) -> tuple[int, float | None]:
-    """Seed of a data set, and jaw size in metres of the gripper that made its labels."""
+def _grasps(path: Path) -> tuple[dict[str, Any], np.ndarray, np.ndarray]:
+    """Content of a label file, its rectangles (N, 5) and shares of lifts (N,)."""
+    try:
+        record = json.loads(path.read_text())
+        grasps = record['grasps']
+        rectangles = np.array([g['rectangle'] for g in grasps], float).reshape(-1, 5)
+        success = np.array([g['successes'] / g['trials'] for g in grasps], float)
+        # NaN is in no range.
+        good = np.isfinite(rectangles).all(axis=1) & (rectangles[:, 3:] > 0).all(axis=1) \
+            & (success >= 0) & (success <= 1)
+        if not good.all():
+            bad = int(np.argmin(good))
+            raise ValueError(f'grasp {bad} has the rectangle {rectangles[bad].tolist()} and lifts '
+                             f'in {success[bad]:g} of its trials; expected finite numbers, '
+                             'opening and jaw above 0, a share from 0 to 1')
+        return record, rectangles, success
+    except _BROKEN as error:
+        raise DataError(f'{path} is no valid label file: {error!r}') from None
+
+
+def _described(path: Path) -> tuple[int, float | None, str]:
+    """Seed of a data set, jaw size in metres of the gripper that made its labels, and a hash."""
     try:
         settings = json.loads(path.read_text())
         jaw = settings.get('gripper', {}).get('jaw_size')
-        return int(settings['seed']), None if jaw is None else float(jaw)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, ArithmeticError,
-            RecursionError) as error:
+        digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
+        return int(settings['seed']), None if jaw is None else float(jaw), digest
+    except _BROKEN as error:
         raise DataError(f'{path} does not describe a simulated data set: {error!r}') from None
 
 

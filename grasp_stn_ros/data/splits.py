@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 import hashlib
 
-from .sample import DataError, Dataset, LabelledFrame
+from .sample import DataError, Dataset, LabelledFrame, identities
 
 
 @dataclass(frozen=True)
@@ -111,12 +111,6 @@ def k_folds(names: Sequence[str], folds: int = 5, *, seed: int = 0,
     return splits
 
 
-def four_to_one(names: Sequence[str], *, seed: int = 0, objects: Sequence[str] | None = None,
-                validation: float = 0.1) -> Split:
-    """Split 4:1 as the paper does: the first of five folds."""
-    return k_folds(names, 5, seed=seed, objects=objects, validation=validation)[0]
-
-
 class Subset:
     """Some frames of a data set, by index."""
 
@@ -135,6 +129,12 @@ class Subset:
     def __getitem__(self, index: int) -> LabelledFrame:
         """Read one frame; raises :class:`DataError`."""
         return self._data[self.indices[index]]
+
+    @property
+    def identities(self) -> list[str]:
+        """See :func:`sample.identities`."""
+        whole = identities(self._data)
+        return [whole[i] for i in self.indices]
 
 
 def _index(names: Sequence[str]) -> dict[str, int]:

@@ -15,9 +15,9 @@ from ..rectangle import GraspRectangle, angle_distance, iou, is_correct
 PLAIN, STRICT = (0.25, 30.0), (0.50, 15.0)
 # Two grasps whose scores differ by less may change places without anybody losing.
 TIED = 0.02
-# Thresholds of the rectangle metric that are reported side by side.
 # Scores of other models are no probabilities: from here on a best candidate counts as an answer.
 _ANSWER = 0.02
+# Thresholds of the rectangle metric that are reported side by side.
 IOUS, DEGREES = (0.25, 0.30, 0.40, 0.50), (30, 20, 10)
 
 

@@ -45,12 +45,16 @@ def frames(count: int = _FRAMES, seed: int = _SEED) -> list[RgbdFrame]:
 
 
 def resized(frame: RgbdFrame, size: tuple[int, int]) -> RgbdFrame:
-    """The same view from a camera with ``size`` (width, height) pixels."""
+    """
+    The frame with ``size`` (width, height) pixels, to take the time of.
+
+    It is stretched where the proportions differ, and no camera sees that: the focal length of the
+    result follows the height in both directions, so that things there are wider, and not nearer.
+    """
     width, height = size
     sx, sy = width / frame.size[0], height / frame.size[1]
     assert frame.intrinsics is not None and frame.depth is not None
     k = frame.intrinsics
-    # The focal length follows the height; a wider image shows more of the same borders.
     camera = CameraIntrinsics(k.fx * sy, k.fy * sy, (k.cx + 0.5) * sx - 0.5,
                               (k.cy + 0.5) * sy - 0.5)
     return RgbdFrame(cv2.resize(frame.rgb, size), cv2.resize(

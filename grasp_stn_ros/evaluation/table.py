@@ -19,13 +19,15 @@ from typing import Any
 import numpy as np
 
 from ..data.cornell import PUBLIC_IMAGES, CornellDataset
-from ..data.sample import DataError, Dataset, LabelledFrame
+from ..data.sample import DataError, Dataset, LabelledFrame, identities
 from ..data.simulated import SimulatedDataset
 from ..data.splits import Subset, k_folds
 from ..detection import Detection, Grasp
 from ..detector import GraspDetector
+from ..simulation.domain import BASIC, Domain
 from ..simulation.gripper import FRICTION, GraspTrial
 from ..simulation.labels import open_scene
+from ..simulation.own_trials import dataset_domain
 from .accuracy import correct_at, correct_by, metric_name
 from .report import wilson_interval
 
@@ -46,7 +48,8 @@ class TableData:
 
     Training and choices use ``train`` and ``validation``; ``test`` is looked at once. ``names``
     are those of the test images, ``split`` says which image is where, ``scene_seed`` is that of
-    the simulated test scenes, None where grasps cannot be tried out.
+    the simulated test scenes and ``domain`` what they were drawn from; without a seed grasps
+    cannot be tried out.
     """
 
     name: str
@@ -56,6 +59,7 @@ class TableData:
     names: tuple[str, ...]
     split: dict[str, Any] = field(repr=False)
     scene_seed: int | None = None
+    domain: Domain = BASIC
 
     @property
     def region(self) -> tuple[float, float, float, float] | None:
@@ -85,8 +89,10 @@ def simulated(train: Sequence[Path], validation: Path, test: Path, limit: int = 
     Simulated images from folders with different seeds.
 
     Tested are the first ``limit`` scenes in which some trial was a graspable label: in the others
-    no rectangle is correct.
+    no rectangle is correct. Raises :class:`DataError`, also where the test scenes cannot be opened
+    again to try grasps out in them.
     """
+    domain = dataset_domain(test)
     learned, held, tested = (SimulatedDataset(*train), SimulatedDataset(validation),
                              SimulatedDataset(test))
     seeds = {'train': learned.seeds, 'validation': held.seeds, 'test': tested.seeds}
@@ -105,7 +111,7 @@ def simulated(train: Sequence[Path], validation: Path, test: Path, limit: int = 
                            'validation': {'rgb, depth and normals': len(held)},
                            'test': {'rgb, depth and normals': len(graspable)}}}
     return TableData('simulated', learned, held, Subset(tested, graspable),
-                     tuple(tested.names[i] for i in graspable), record, tested.seed)
+                     tuple(tested.names[i] for i in graspable), record, tested.seed, domain)
 
 
 # -- answers --------------------------------------------------------------------------------
@@ -113,9 +119,9 @@ def simulated(train: Sequence[Path], validation: Path, test: Path, limit: int = 
 
 class Ledger:
     """
-    A file of JSON lines by key; only the lines of one set of weights count.
+    A file of JSON lines by key, such as those of :func:`sample.identities`.
 
-    A line that an interruption cut off is dropped.
+    Only the lines of one set of weights count. A line that an interruption cut off is dropped.
     """
 
     def __init__(self, path: Path, weights: str):
@@ -175,10 +181,11 @@ def _executable(detection: Detection) -> dict[str, Any] | None:
 def answers(detector: GraspDetector, data: TableData, ledger: Ledger,
             tracked: Callable[[Iterable], Iterable] = iter) -> list[dict[str, Any]]:
     """Answers for all test images in their order, new ones written to ``ledger``."""
-    for index in tracked(range(len(data.names))):
-        if data.names[index] not in ledger.entries:
-            ledger.add(data.names[index], answer(detector, data.test[index], data.region))
-    return [ledger.entries[name] for name in data.names]
+    keys = identities(data.test)
+    for index in tracked(range(len(keys))):
+        if keys[index] not in ledger.entries:
+            ledger.add(keys[index], answer(detector, data.test[index], data.region))
+    return [ledger.entries[key] for key in keys]
 
 
 def lifts(given: Sequence[dict[str, Any]], data: TableData, ledger: Ledger,
@@ -190,9 +197,10 @@ def lifts(given: Sequence[dict[str, Any]], data: TableData, ledger: Ledger,
     same for all systems.
     """
     assert data.scene_seed is not None
-    for index in tracked(range(len(data.names))):
-        name = data.names[index]
-        if name in ledger.entries:
+    keys = identities(data.test)
+    for index in tracked(range(len(keys))):
+        key, name = keys[index], data.names[index]
+        if key in ledger.entries:
             continue
         record = given[index]['grasp']
         outcome = f'no grasp: {given[index]["reason"]}'
@@ -200,7 +208,7 @@ def lifts(given: Sequence[dict[str, Any]], data: TableData, ledger: Ledger,
             values: dict[str, Any] = {k: np.asarray(v) if isinstance(v, list) else v
                                       for k, v in record.items()}
             grasp = Grasp(**values)
-            scene = open_scene(data.scene_seed, int(name))
+            scene = open_scene(data.scene_seed, int(name), domain=data.domain)
             try:
                 friction = float(np.random.default_rng(
                     [data.scene_seed, int(name), 1]).uniform(*FRICTION))
@@ -208,8 +216,8 @@ def lifts(given: Sequence[dict[str, Any]], data: TableData, ledger: Ledger,
                                                     friction).outcome
             finally:
                 scene.close()
-        ledger.add(name, {'outcome': outcome})
-    return [ledger.entries[name]['outcome'] for name in data.names]
+        ledger.add(key, {'outcome': outcome})
+    return [ledger.entries[key]['outcome'] for key in keys]
 
 
 # -- figures --------------------------------------------------------------------------------

@@ -19,8 +19,10 @@ from ..preprocessing import INPUT_SIZE
 from ..stn import checkpoint
 from ..stn.model_card import model_card
 from ..training.curves import plot_curves
+from ..training.record import differences, settings_record
+from ..training.settings import TrainingSettings
 from ..training.systems import TRAINABLE
-from ..training.trainer import Trainer
+from ..training.trainer import Trainer, TrainingError
 from ..training.validation import validator
 from ..visualization import write_picture
 from .report import write_json
@@ -73,21 +75,47 @@ def weights(run: TableRun, data: TableData, system: str) -> Path:
     Weights of ``system`` for ``data``: trained here, or come with the package, or trained now.
 
     Those that come with the package only count if they were trained on the same split, since
-    others may have seen the test images.
+    others may have seen the test images, and with the settings of the run. Raises
+    :class:`TrainingError` where those that were trained here were trained otherwise.
     """
     folder = run.folder(data, system)
     trained = folder / 'model.safetensors'
     if trained.exists():
+        split = checkpoint.read_sidecar(trained).get('split')
+        if _learned(split) != _learned(training_split(data)):
+            raise TrainingError(f'{trained} was trained on another split, {split}, not '
+                                f'{training_split(data)}; choose another --runs, or remove '
+                                f'{folder}')
+        _trainer(run, data, system).finished()
         return trained
     if not run.retrain and not (folder / 'training.pt').exists():
         try:
             shipped = find_weights(table_weights(data.name, system))
-            if checkpoint.read_sidecar(shipped).get('split') == training_split(data):
+            other = _other_than(run, data, system, checkpoint.read_sidecar(shipped))
+            if not other:
                 return shipped
-            run.say(f'{shipped.name} was trained on another split: {system} is trained anew')
+            run.say(f'{shipped.name} was trained with other {", other ".join(other)}: {system} '
+                    'is trained anew')
         except checkpoint.CheckpointError:
             pass
     return train(run, data, system)
+
+
+def _other_than(run: TableRun, data: TableData, system: str, sidecar: dict[str, Any]) -> list[str]:
+    """Name what of weights that come with the package is not as in ``run``."""
+    split = [] if _learned(sidecar.get('split')) == _learned(training_split(data)) else ['images']
+    return split + differences(sidecar.get('training', {}),
+                               settings_record(_settings(run, data, system)))
+
+
+def _learned(split: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Return what of :func:`training_split` decides who learns from what."""
+    if split is None:
+        return None
+    rest = {key: {part: value for part, value in values.items() if part != 'test'}
+            if isinstance(values, dict) else values for key, values in split.items()}
+    # With seeds of scenes, the seed is that of the test scenes.
+    return {key: value for key, value in rest.items() if key != 'seed' or 'seeds' not in rest}
 
 
 def training_split(data: TableData) -> dict[str, Any]:
@@ -96,18 +124,22 @@ def training_split(data: TableData) -> dict[str, Any]:
             if key in data.split}
 
 
+def _settings(run: TableRun, data: TableData, system: str) -> TrainingSettings:
+    changes = {'seed': run.seed, **({'images': run.images} if run.images else {})}
+    return TRAINABLE[system].settings_for(data.train, **changes)
+
+
+def _trainer(run: TableRun, data: TableData, system: str) -> Trainer:
+    plan, settings = TRAINABLE[system], _settings(run, data, system)
+    return Trainer(data.train, run.folder(data, system), settings,
+                   validate=validator(plan, settings, data.validation, run.device),
+                   device=run.device, threads=run.threads, system=plan,
+                   notes={'split': training_split(data)})
+
+
 def train(run: TableRun, data: TableData, system: str) -> Path:
     """Train ``system`` in its own setting, or go on with it; returns the path of the weights."""
-    plan = TRAINABLE[system]
-    changes: dict[str, Any] = {'seed': run.seed}
-    if run.images:
-        changes['images'] = run.images
-    settings = plan.settings_for(data.train, **changes)
-    folder = run.folder(data, system)
-    trainer = Trainer(data.train, folder, settings,
-                      validate=validator(plan, settings, data.validation, run.device),
-                      device=run.device, threads=run.threads, system=plan,
-                      notes={'split': training_split(data)})
+    folder, trainer = run.folder(data, system), _trainer(run, data, system)
     run.say(f'{data.name}: training {system} in {folder}'
             + (f', going on at step {trainer.step}' if trainer.resume() else ''))
     trainer.run()
@@ -201,8 +233,12 @@ def publish(run: TableRun, data: TableData, result: dict[str, Any], folder: Path
     """
     Put the weights of a table where ``detect --system`` finds them, each with its model card.
 
-    ``result`` is the table as it was read back from its file, with its provenance.
+    ``result`` is the table as it was read back from its file, with its provenance. Raises
+    :class:`checkpoint.CheckpointError`, before anything is written, where there are other weights.
     """
+    for row in result['rows']:
+        checkpoint.require_new(folder / table_weights(data.name, row['system']),
+                               checkpoint.load(weights(run, data, row['system']))[0])
     trained_on = (f'{result["split"]["n"]["train"]} {data.name} images ('
                   + ', '.join(f'{n} with {c}' for c, n in
                               result['split']['channels']['train'].items() if n) + ')')

@@ -10,7 +10,6 @@ Needs ``trimesh`` and ``coacd``, which nothing else does.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 import hashlib
 import io
 import os
@@ -141,16 +140,3 @@ def list_meshes(folder: Path) -> list[Path]:
     if not found:
         raise MeshError(f'{folder} has no meshes ({", ".join(SUFFIXES)})')
     return found
-
-
-def usable(paths: Iterable[Path], cache: Path | None = None) \
-        -> tuple[list[Path], list[tuple[Path, str]]]:
-    """Decompose all of ``paths``: those that can be used, and the others with the reason."""
-    good, bad = [], []
-    for path in paths:
-        try:
-            convex_parts(path, cache)
-            good.append(path)
-        except MeshError as error:
-            bad.append((path, str(error)))
-    return good, bad

@@ -21,7 +21,7 @@ import torch
 
 from .. import preprocessing
 from ..architectures import ARCHITECTURES, build
-from ..atomic import write_atomically
+from ..atomic import write_together
 from ..confined_paths import PathRefusedError, read_regular
 from .network import GraspNetwork
 
@@ -43,14 +43,43 @@ def save(path: str | Path, model: GraspNetwork, notes: dict[str, Any] | None = N
     """Write ``path`` (.safetensors) and its sidecar (.json); ``notes`` join the sidecar."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    tensors = {name: value.detach().cpu().contiguous()
-               for name, value in model.state_dict().items()}
-    content = dump_tensors(tensors)
+    content = _content(model)
     sidecar = {'format': FORMAT, 'architecture': model.ARCHITECTURE,
                'config': model.config.to_dict(), 'preprocessing': preprocessing.SIGNATURE,
                'sha256': hashlib.sha256(content).hexdigest(), **(notes or {})}
-    write_atomically(path, content)
-    write_atomically(path.with_suffix('.json'), (json.dumps(sidecar, indent=2) + '\n').encode())
+    write_together({path: content, path.with_suffix('.json'):
+                    (json.dumps(sidecar, indent=2) + '\n').encode()})
+
+
+def require_new(path: str | Path, same: GraspNetwork | None = None) -> None:
+    """
+    Raise :class:`CheckpointError` where :func:`save` would replace weights or a sidecar.
+
+    Weights of a network like ``same`` may be there, with other notes.
+    """
+    path = Path(path)
+    found = [file for file in (path, path.with_suffix('.json')) if file.exists()]
+    if not found:
+        return
+    if same is not None:
+        try:
+            there, _ = load(path)
+            if (there.ARCHITECTURE, there.config, digest(there)) == (
+                    same.ARCHITECTURE, same.config, digest(same)):
+                return
+        except CheckpointError:
+            pass
+    raise CheckpointError(f'{found[0]} exists; choose another --out, or remove it')
+
+
+def _content(model: GraspNetwork) -> bytes:
+    return dump_tensors({name: value.detach().cpu().contiguous()
+                         for name, value in model.state_dict().items()})
+
+
+def digest(model: GraspNetwork) -> str:
+    """SHA-256 of the weights, as in the sidecar of a file of them."""
+    return hashlib.sha256(_content(model)).hexdigest()
 
 
 def notes(sidecar: dict[str, Any]) -> dict[str, Any]:
@@ -105,7 +134,9 @@ def load(path: str | Path) -> tuple[GraspNetwork, dict[str, Any]]:
     digest = hashlib.sha256(content).hexdigest()
     if digest != sidecar['sha256']:
         raise CheckpointError(f'{path} is corrupt or does not belong to its sidecar: SHA-256 is '
-                              f'{digest[:12]}..., expected {str(sidecar["sha256"])[:12]}...')
+                              f'{digest[:12]}..., expected {str(sidecar["sha256"])[:12]}...; copy '
+                              'both files again or, if writing them was interrupted, write them '
+                              'again')
     try:
         tensors = load_tensors(content)
         model = _build_for(tensors, sidecar)

@@ -16,10 +16,30 @@ from torch import nn
 import torch.distributed as dist
 
 
-def start() -> None:
-    """Join the group of processes, if ``torchrun`` started several (backend gloo, or nccl)."""
-    if int(os.environ.get('WORLD_SIZE', '1')) > 1 and not dist.is_initialized():
-        dist.init_process_group('nccl' if torch.cuda.is_available() else 'gloo')
+def start(device: str = 'cpu') -> str:
+    """
+    Join the group of processes, if ``torchrun`` started several; return this one's device.
+
+    The backend is gloo on the CPU and nccl on 'cuda', where every process has the GPU that its
+    LOCAL_RANK numbers (not tried out: there was no machine with GPUs). Raises ValueError where
+    'cuda:N' would give all of them the same.
+    """
+    if int(os.environ.get('WORLD_SIZE', '1')) == 1:
+        return device
+    own = own_device(device, int(os.environ.get('LOCAL_RANK', '0')))
+    if not dist.is_initialized():
+        if own.startswith('cuda'):
+            torch.cuda.set_device(own)
+        dist.init_process_group('nccl' if own.startswith('cuda') else 'gloo')
+    return own
+
+
+def own_device(device: str, local_rank: int) -> str:
+    """Return the device of the process ``local_rank`` of a machine; raises ValueError."""
+    if device.startswith('cuda:'):
+        raise ValueError(f'{device} would be shared by all processes of this machine; name '
+                         "'cuda', and each has a GPU of its own")
+    return f'cuda:{local_rank}' if device == 'cuda' else device
 
 
 def stop() -> None:

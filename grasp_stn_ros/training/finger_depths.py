@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 import copy
 from dataclasses import replace
 import io
+import json
 from pathlib import Path
 from typing import Any
 import zipfile
@@ -46,6 +47,8 @@ _BATCH, _EPOCHS, _RATE, _DECAY, _DROPOUT = 128, 8, 1e-3, 0.05, 0.3
 _HELD = 10
 _FOLDS = 5
 _FEWEST = 2 * _HELD
+# Beside the trials: what made them.
+_ORIGIN = 'trials.json'
 
 
 class _Candidates:
@@ -92,10 +95,23 @@ def try_depths(network: MultiStageSTN, seed: int, scenes: range, folder: str | P
     Execute the candidates of ``network`` in ``scenes`` of ``seed`` at each of :data:`DEPTHS`.
 
     One file for each scene in ``folder``; those that are there are kept. Returns how many were
-    made.
+    made. Raises :class:`checkpoint.CheckpointError` where ``folder`` holds trials of other weights
+    or scenes.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
+    made_by = {'weights_sha256': _made_by(network), 'seed': seed}
+    found = _origin(folder)
+    if found is None and any(folder.glob('*.npz')):
+        raise checkpoint.CheckpointError(f'{folder} holds trials, but not of which weights and '
+                                         'seed; name another folder')
+    if found is None:
+        write_atomically(folder / _ORIGIN, (json.dumps(made_by) + '\n').encode())
+    elif found != made_by:
+        what = 'weights' if found['weights_sha256'] != made_by['weights_sha256'] else \
+            f'scenes, of the seed {found["seed"]}'
+        raise checkpoint.CheckpointError(f'{folder} holds trials of other {what}; name another '
+                                         'folder')
     made = 0
     for index in progress(scenes):
         path = folder / f'{index:06d}.npz'
@@ -111,6 +127,24 @@ def try_depths(network: MultiStageSTN, seed: int, scenes: range, folder: str | P
         write_atomically(path, content.getvalue(), sync=False)
         made += 1
     return made
+
+
+def _made_by(network: MultiStageSTN) -> str:
+    """SHA-256 of the weights that candidates come from: what is known of depths is no part."""
+    return checkpoint.digest(forget_depths(network))
+
+
+def _origin(folder: Path) -> dict[str, Any] | None:
+    """SHA-256 of the weights and seed that the trials in ``folder`` are of, if that is said."""
+    path = folder / _ORIGIN
+    try:
+        found = json.loads(path.read_text())
+        return {'weights_sha256': str(found['weights_sha256']), 'seed': int(found['seed'])}
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise checkpoint.CheckpointError(f'{path} does not say whose trials these are: {error!r}; '
+                                         'name another folder') from None
 
 
 def _trials(network: MultiStageSTN, scene: TableScene, rng: np.random.Generator) \
@@ -144,6 +178,10 @@ class _Trials:
     """All trials of a folder, which a network made."""
 
     def __init__(self, folder: Path, network: MultiStageSTN):
+        origin = _origin(folder)
+        if origin is not None and origin['weights_sha256'] != _made_by(network):
+            raise checkpoint.CheckpointError(f'{folder} holds trials of other weights; name those '
+                                             'that made them')
         found: dict[str, list[np.ndarray]] = {}
         scenes: list[int] = []
         for path in sorted(folder.glob('*.npz')):

@@ -25,10 +25,7 @@ def write_new(out: Path, make: Callable[[], tuple[GraspNetwork, dict[str, Any]]]
 
     Raises :class:`checkpoint.CheckpointError` where there are, before anything is made.
     """
-    for path in (out, out.with_suffix('.json')):
-        if path.exists():
-            raise checkpoint.CheckpointError(
-                f'{path} exists; choose another --out, or remove it')
+    checkpoint.require_new(out)
     network, notes = make()
     checkpoint.save(out, network, notes)
 

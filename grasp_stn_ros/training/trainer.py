@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 import copy
-from dataclasses import asdict
+from functools import cached_property
 import json
 import math
 import os
 from pathlib import Path
+import pickle
 import queue
 import threading
 import time
@@ -33,13 +34,14 @@ import torch
 from torch import nn
 
 from ..data.augmentation import FixedView, TrainingView
-from ..data.sample import Batch, Dataset, collate
+from ..data.sample import Batch, Dataset, collate, digest
 from ..detector import cpu_has_bf16
 from ..stn import checkpoint
 from ..stn.multi_stage import MultiStageSTN
 from ..stn.network import GraspNetwork, NetworkConfig
 from . import distributed
 from .distillation import Teachers
+from .record import differences, training_record
 from .schedule import Phase, phase_at, within_phase
 from .settings import TrainingSettings
 from .systems import SHIPPED, System
@@ -86,7 +88,7 @@ class Trainer:
         self.notes = notes or {}
         if teachers is not None and system.architecture != MultiStageSTN.ARCHITECTURE:
             raise TrainingError(f'{system.architecture} cannot be taught by other networks')
-        self._goes_on = start is not None
+        self._start_sha256 = None if start is None else checkpoint.digest(start)
         self.device = torch.device(device)
         self.teachers = None if teachers is None else teachers.to(self.device)
         torch.set_num_threads(threads)
@@ -119,21 +121,41 @@ class Trainer:
     def _state_path(self) -> Path:
         return self.out / 'training.pt'
 
-    def _fingerprint(self) -> str:
-        settings = asdict(self.settings)
-        return json.dumps([settings, self.system.architecture, self.model.config.to_dict(),
-                           len(self.data), [asdict_phase(p) for p in self.phases],
-                           self._taught_by()],
-                          sort_keys=True)
+    @cached_property
+    def _record(self) -> dict[str, Any]:
+        """What the weights depend on, but for the network."""
+        return training_record(self.settings, self.phases,
+                               [] if self.teachers is None else self.teachers.digests,
+                               digest(self.data), self._start_sha256)
 
-    def _taught_by(self) -> list[str]:
-        return [] if self.teachers is None else self.teachers.digests
+    @property
+    def _fingerprint(self) -> dict[str, Any]:
+        config = json.loads(json.dumps(self.model.config.to_dict()))
+        return {**self._record, 'architecture': self.system.architecture, 'config': config}
+
+    def finished(self) -> bool:
+        """
+        Tell whether the weights of this very training are there.
+
+        Raises :class:`TrainingError` where there are those of another one, and
+        :class:`checkpoint.CheckpointError` where they have no sidecar.
+        """
+        path = self.out / 'model.safetensors'
+        if not path.exists():
+            return False
+        sidecar = checkpoint.read_sidecar(path)
+        other = differences({**sidecar.get('training', {}), 'config': sidecar['config'],
+                             'architecture': sidecar['architecture']}, self._fingerprint)
+        if other:
+            raise TrainingError(f'{path} was trained with other {", other ".join(other)}; choose '
+                                f'another folder for these trainings, or remove {self.out}')
+        return True
 
     def save_state(self) -> None:
         """Write everything needed to go on, atomically."""
         if distributed.rank():
             return
-        state = {'fingerprint': self._fingerprint(), 'step': self.step,
+        state = {'fingerprint': json.dumps(self._fingerprint), 'step': self.step,
                  'model': self.model.state_dict(), 'average': self.average.state_dict(),
                  'optimizer': self.optimizer.state_dict(), 'smooth': self.smooth,
                  'best': self.best, 'best_figure': self.best_figure}
@@ -142,19 +164,45 @@ class Trainer:
         os.replace(temporary, self._state_path)
 
     def resume(self) -> bool:
-        """Go on where an interrupted training stopped; False if there is none."""
+        """
+        Go on where an interrupted training stopped; False if there is none.
+
+        Raises :class:`TrainingError` where that was another training: other settings, system,
+        phases, teachers, training images (by names and order) or weights to start from; and where
+        there are weights without the state of their training.
+        """
         if not self._state_path.exists():
+            weights = self.out / 'model.safetensors'
+            if weights.exists():
+                raise TrainingError(f'{weights} exists, and no {self._state_path.name} to go on '
+                                    'with; choose another --out, or remove it')
             return False
-        state = torch.load(self._state_path, map_location=self.device, weights_only=True)
-        if state['fingerprint'] != self._fingerprint():
-            raise TrainingError(f'{self._state_path} belongs to a training with other settings or '
-                                'data; choose another --out, or remove it')
+        state = self._read_state()
+        found = json.loads(state['fingerprint'])
+        if not isinstance(found, dict):
+            raise TrainingError(f'{self._state_path} is of an earlier version, which did not note '
+                                'what images the training saw, and cannot be gone on with: choose '
+                                'another --out, or remove it and begin anew')
+        if found != self._fingerprint:
+            other = differences(found, self._fingerprint) or ['settings (of another version)']
+            raise TrainingError(f'{self._state_path} belongs to a training with other '
+                                f'{", other ".join(other)}; choose another --out, or remove it')
         self.model.load_state_dict(state['model'])
         self.average.load_state_dict(state['average'])
         self.optimizer.load_state_dict(state['optimizer'])
         self.step, self.smooth = state['step'], state['smooth']
         self.best, self.best_figure = state['best'], state['best_figure']
         return True
+
+    def _read_state(self) -> dict[str, Any]:
+        try:
+            state = torch.load(self._state_path, map_location=self.device, weights_only=True)
+            json.loads(state['fingerprint'])
+        except (OSError, EOFError, RuntimeError, ValueError, LookupError, TypeError,
+                pickle.UnpicklingError) as error:
+            raise TrainingError(f'{self._state_path} is no state of a training: {error}; remove '
+                                'it to begin anew') from None
+        return state
 
     # -- data -------------------------------------------------------------------------------
 
@@ -271,7 +319,7 @@ class Trainer:
         with open(self.out / 'log.jsonl', 'a') as file:
             file.write(json.dumps(record) + '\n')
 
-    def _record(self, phase: Phase, start: float, progress: Progress) -> None:
+    def _report(self, phase: Phase, start: float, progress: Progress) -> None:
         record = {'step': self.step, 'images': self.step * self.settings.batch,
                   'phase': phase.name, 'seconds': round(time.time() - start, 1),
                   'learning_rate': self._learning_rate(),
@@ -316,10 +364,7 @@ class Trainer:
         if distributed.rank():
             return
         checkpoint.save(path, self.average,
-                        {'training': {**asdict(self.settings), 'steps': self.step,
-                                      'phases': [asdict_phase(p) for p in self.phases],
-                                      'teachers': self._taught_by()},
-                         **self.notes})
+                        {'training': {**self._record, 'steps': self.step}, **self.notes})
 
     def run(self, save_every: float = 120.0) -> GraspNetwork:
         """Train to the end, saving the state every ``save_every`` seconds."""
@@ -330,7 +375,7 @@ class Trainer:
         with Progress(*columns, refresh_per_second=1) as progress:
             task = progress.add_task('training', total=self.steps, completed=self.step)
             index = phase_at(self.phases, self.step / self.steps)
-            if self._goes_on and self.step == 0:
+            if self._start_sha256 is not None and self.step == 0:
                 self._measure(index, 'no step', progress)
             try:
                 for batch in self._batches(stop):
@@ -345,7 +390,7 @@ class Trainer:
                     self.step += 1
                     progress.update(task, completed=self.step, description=phase.name)
                     if self.step % 50 == 0 or self.step == self.steps:
-                        self._record(phase, start, progress)
+                        self._report(phase, start, progress)
                     if time.time() - saved > save_every:
                         self.save_state()
                         saved = time.time()
@@ -365,9 +410,3 @@ class Trainer:
             return False
         seen = self.step * self.settings.batch
         return seen // every > (seen - self.settings.batch) // every
-
-
-def asdict_phase(phase: Phase) -> dict:
-    """JSON-serializable form of a phase."""
-    return {'name': phase.name, 'share': phase.share, 'stages': sorted(phase.stages),
-            'own': sorted(phase.own), 'rate': phase.rate}
