@@ -302,8 +302,12 @@ def test_interrupted_training_gives_the_same_weights(data_folder, tmp_path):
     resumed = _trainer(data, tmp_path / 'parts')
     assert resumed.resume() and resumed.step == 3
     parts = resumed.run()
-    for name, value in whole.state_dict().items():
-        assert torch.allclose(value, parts.state_dict()[name], atol=1e-5), name
+    other = parts.state_dict()
+    apart = math.sqrt(sum(float(((value - other[name]).double() ** 2).sum())
+                          for name, value in whole.state_dict().items()))
+    # Arrays at other addresses are summed up in another order, which Adam makes 0.005 of. A moving
+    # average that is lost makes 0.1, a lost state of Adam 0.9.
+    assert apart < 0.03
     assert checkpoint.load(tmp_path / 'parts' / 'model.safetensors')[1]['training']['seed'] == 0
 
 
