@@ -258,7 +258,7 @@ def own_trials(data: Path, images: int | None, trials: int, shard: tuple[int, in
     from rich.progress import track
 
     from .data.sample import DataError
-    from .data.simulated import SimulatedDataset
+    from .data.simulated import SimulatedDataset, own_path
     from .simulation.own_trials import try_own
     detector = open_detector(model, device, threads, candidates, system, trained_on)
     try:
@@ -269,6 +269,10 @@ def own_trials(data: Path, images: int | None, trials: int, shard: tuple[int, in
     except DataError as error:
         raise click.ClickException(str(error)) from None
     click.echo(f'{made} images with trials of the candidates of {detector.model_name}')
+    kept = len(indices) - made
+    if kept:
+        click.echo(f'{kept} images had trials already, whichever model they are of; for new ones '
+                   f'remove {own_path(data / "*.json").name} there')
 
 
 @click.command()

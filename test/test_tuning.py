@@ -148,6 +148,8 @@ def test_own_trials_join_the_labels(tmp_path):
     alone, joined = SimulatedDataset(folder), SimulatedDataset(folder, own=True)
     assert len(alone) == len(joined) == 2
     assert len(joined[0].rectangles) == len(alone[0].rectangles) + len(own)
+    again = CliRunner().invoke(main, ['own-trials', '--data', str(folder), '--threads', '1'])
+    assert '2 images had trials already' in again.output and '*_own.json' in again.output
 
 
 def test_a_data_set_of_another_domain_is_not_tried(tmp_path):
