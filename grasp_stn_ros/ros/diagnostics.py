@@ -74,11 +74,15 @@ class Diagnostics:
         with self._lock:
             self._pairs = None
 
-    def detected(self, detection: Detection, age: float) -> None:
-        """Remember the outcome for one pair that was ``age`` seconds old when it arrived."""
+    def detected(self, detection: Detection, age: float | None) -> None:
+        """
+        Remember the outcome for one pair that was ``age`` seconds old when it arrived.
+
+        None for images whose age says nothing about the camera: they came with a request.
+        """
         with self._lock:
             self._detections += 1
-            self._age = age
+            self._age = self._age if age is None else age
             self._last = detection.reason, detection.message
             self._outcomes[detection.reason.name] += 1
             if detection.reason != Reason.OK:

@@ -67,7 +67,8 @@ class Pair:
     """
     Synchronized colour, depth and camera_info, numbered from 1.
 
-    ``taken`` and ``arrived`` are nanoseconds of the node's clock; see :class:`CaptureClock`.
+    ``taken`` and ``arrived`` are nanoseconds of the node's clock; see :class:`CaptureClock`. What
+    came with a request instead of from the camera is ``given``: neither new nor old.
     """
 
     color: Image | CompressedImage
@@ -77,6 +78,7 @@ class Pair:
     taken: int
     arrived: int
     mask: Image | None = None
+    given: bool = False
 
     @property
     def age(self) -> float:

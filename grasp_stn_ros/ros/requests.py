@@ -1,5 +1,6 @@
 """
-The service ~/detect_grasp: calls that wait for a pair taken after they came.
+The services: ~/detect_grasp, whose calls wait for a pair taken after they came, and
+~/detect_grasp_in_images, whose calls bring one.
 
 Each call occupies an executor thread, which waits until the inference thread has an answer or the
 deadline has passed, whichever comes first.
@@ -17,8 +18,9 @@ from typing import Any
 
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.qos import QoSProfile
+from std_msgs.msg import Header
 
-from grasp_stn_interfaces.srv import DetectGrasp
+from grasp_stn_interfaces.srv import DetectGrasp, DetectGraspInImages
 
 from ..detection import Detection
 from ..node_settings import region_from
@@ -43,6 +45,7 @@ class Ticket:
     deadline: float        # time.monotonic()
     after: int             # nanoseconds of the node's clock: a pair must be taken later
     pairs_before: int
+    pair: Pair | None = None  # that came with the request; None = wait for the camera's
     too_early: int = 0     # pairs that came after the request but were taken before it
     stale: int = 0         # pairs that were refused for their age
     started: bool = False
@@ -61,7 +64,7 @@ class Ticket:
 
 class Requests:
     """
-    Serves ~/detect_grasp; the condition guards :attr:`tickets` and ``values``.
+    Serves both; the condition guards :attr:`tickets` and ``values``.
 
     ``values`` are the node's parameters; the node replaces them when one changes.
     """
@@ -73,18 +76,21 @@ class Requests:
         self._node = node
         self._condition = condition
         self._input: PairInput | None = None
-        self._service: Any = None
+        self._services: list[Any] = []
 
     def open(self, pairs: PairInput) -> None:
-        """Serve from ``pairs``; the first time, create the service."""
+        """Serve from ``pairs``; the first time, create the services."""
         with self._condition:
             self._input = pairs
-        if self._service is not None:
+        if self._services:
             return
-        # The default queue of 10 loses what a burst of calls brings beyond that, in silence.
-        self._service = self._node.create_service(
-            DetectGrasp, '~/detect_grasp', self._serve, qos_profile=QoSProfile(depth=100),
-            callback_group=ReentrantCallbackGroup())
+        for kind, name, serve in (
+                (DetectGraspInImages, '~/detect_grasp_in_images', self._serve_given),
+                (DetectGrasp, '~/detect_grasp', self._serve)):
+            # The default queue of 10 loses what a burst of calls brings beyond that, in silence.
+            self._services.append(self._node.create_service(
+                kind, name, serve, qos_profile=QoSProfile(depth=100),
+                callback_group=ReentrantCallbackGroup()))
 
     def close(self, why: str) -> None:
         """Answer whoever waits and, until opened again, whoever comes (the condition is held)."""
@@ -100,14 +106,25 @@ class Requests:
 
     @property
     def waiting(self) -> bool:
-        """Whether a request waits for a pair (the condition is held)."""
-        return any(not ticket.started for ticket in self.tickets)
+        """Whether a request waits for a pair of the camera (the condition is held)."""
+        return any(not ticket.started and ticket.pair is None for ticket in self.tickets)
+
+    @property
+    def brought(self) -> bool:
+        """Whether a request waits that brought its pair (the condition is held)."""
+        return any(not ticket.started and ticket.pair is not None for ticket in self.tickets)
+
+    def next_brought(self) -> Ticket:
+        """Return the oldest request that brought its pair, as started (the condition is held)."""
+        ticket = next(t for t in self.tickets if not t.started and t.pair is not None)
+        ticket.started = True
+        return ticket
 
     def ready_for(self, pair: Pair) -> list[Ticket]:
         """Return the requests that ``pair`` may answer, as started (the condition is held)."""
         ready = []
         for ticket in self.tickets:
-            if ticket.started or pair.number <= ticket.pairs_before:
+            if ticket.started or ticket.pair is not None or pair.number <= ticket.pairs_before:
                 continue
             if pair.taken < ticket.after:
                 ticket.too_early += 1
@@ -120,11 +137,27 @@ class Requests:
 
     def _serve(self, request: DetectGrasp.Request,
                response: DetectGrasp.Response) -> DetectGrasp.Response:
-        """Answer one call, whatever happens."""
-        ticket = None
+        self._answer(request, None, response)
+        return response
+
+    def _serve_given(self, request: DetectGraspInImages.Request,
+                     response: DetectGraspInImages.Response) -> DetectGraspInImages.Response:
+        now = self._node.get_clock().now().nanoseconds
+        # An empty message is none.
+        mask = request.mask if request.mask.width or request.mask.data else None
+        pair = Pair(request.color, request.depth, request.camera_info, 0, now, now, mask, True)
+        result = self._answer(request, pair, response)
+        if result is not None:
+            response.stages = conversions.stages_message(result.detection,
+                                                         image_header(pair, self.values))
+        return response
+
+    def _answer(self, request: Any, pair: Pair | None, response: Any) -> Result | None:
+        """Answer one call, whatever happens; return what was found, if the detector was asked."""
+        ticket = result = None
         began = time.monotonic()
         try:
-            ticket = self._accept(request)
+            ticket = self._accept(request, pair)
             result = ticket.answer.result(max(ticket.deadline - time.monotonic(), 0.0))
             response.reason = int(result.detection.reason)
             response.message = sentence(result.detection)
@@ -148,9 +181,9 @@ class Requests:
         if not response.success:
             self._node.get_logger().warning(f'request answered {response.message}',
                                             throttle_duration_sec=2.0)
-        return response
+        return result
 
-    def _accept(self, request: DetectGrasp.Request) -> Ticket:
+    def _accept(self, request: Any, pair: Pair | None) -> Ticket:
         """Check a request and queue it; raises :class:`GraspError`."""
         timeout = request.timeout or self.values['service_timeout']
         if not 0 < timeout <= _LONGEST_TIMEOUT:
@@ -169,8 +202,10 @@ class Requests:
             ticket = Ticket(region or region_from(self.values),
                             request.minimum_score or self.values['minimum_score'],
                             time.monotonic() + timeout,
-                            self._node.get_clock().now().nanoseconds, self._input.pairs)
+                            self._node.get_clock().now().nanoseconds, self._input.pairs, pair)
             self.tickets.append(ticket)
+            if pair is not None:
+                self._condition.notify_all()
         return ticket
 
     def _missed(self, ticket: Ticket, waited: float) -> GraspError:
@@ -178,6 +213,9 @@ class Requests:
         if ticket.started:
             return GraspError(Reason.TIMEOUT, 'a pair arrived, but detection took too long; '
                                               'raise the timeout')
+        if ticket.pair is not None:
+            return GraspError(Reason.TIMEOUT, 'the detector was busy with others; raise the '
+                                              'timeout')
         if ticket.stale:
             return GraspError(Reason.STALE_FRAME, f'{ticket.stale} pairs were older than '
                               f'maximum_frame_age = {self.values["maximum_frame_age"]} s')
@@ -193,8 +231,14 @@ class Requests:
 
 
 def is_stale(pair: Pair, values: dict[str, Any]) -> bool:
-    """Whether ``pair`` is older than the parameters allow."""
-    return 0 < values['maximum_frame_age'] < pair.age
+    """Whether ``pair`` is older than the parameters allow; what was given never is."""
+    return not pair.given and 0 < values['maximum_frame_age'] < pair.age
+
+
+def image_header(pair: Pair, values: dict[str, Any]) -> Header:
+    """Return stamp and frame of the colour image, or the frame that the parameters say."""
+    header = pair.color.header
+    return Header(stamp=header.stamp, frame_id=values['frame_id'] or header.frame_id)
 
 
 def sentence(detection: Detection) -> str:

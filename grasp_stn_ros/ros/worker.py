@@ -26,7 +26,7 @@ from . import conversions
 from .diagnostics import Diagnostics
 from .inputs import Pair, PairInput, stamp_nanoseconds
 from .outputs import Outputs, Result, result_from
-from .requests import Region, Requests, Ticket, is_stale, sentence
+from .requests import Region, Requests, Ticket, image_header, is_stale, sentence
 from .transforms import Transforms
 
 # Longest wait for a running detection to end, seconds.
@@ -48,6 +48,7 @@ class Worker:
         self._input: PairInput | None = None
         self._stopping = False
         self._seen = 0               # number of the newest pair that was looked at
+        self._was_given = False      # the last pair came with a request
         self._next_detection = 0.0   # time.monotonic(); limits the rate
         self._tracker = Tracker()
         self._forget = False
@@ -85,6 +86,9 @@ class Worker:
             self.drops['busy'] += 1
 
     def _has_work(self, pairs: PairInput) -> bool:
+        return self._requests.brought or self._wants_newest(pairs)
+
+    def _wants_newest(self, pairs: PairInput) -> bool:
         """Whether the newest pair is new and anybody wants it."""
         if pairs.newest is None or pairs.newest.number == self._seen:
             return False
@@ -105,11 +109,9 @@ class Worker:
                 while not self._stopping and not self._has_work(pairs):
                     pause = self._next_detection - time.monotonic()
                     self._condition.wait(pause if pause > 0 else None)
-                if self._stopping or pairs.newest is None:
+                if self._stopping:
                     return
-                pair, self._seen = pairs.newest, pairs.newest.number
-                tickets = self._requests.ready_for(pair)
-                own = self.values['mode'] == 'continuous' and self._rate_allows()
+                pair, tickets, own = self._next(pairs)
                 values = self.values
                 if self._forget:
                     self._forget = False
@@ -124,6 +126,24 @@ class Worker:
                 for ticket in tickets:
                     ticket.resolve(GraspError(Reason.INTERNAL_ERROR, repr(error)))
 
+    def _next(self, pairs: PairInput) -> tuple[Pair, list[Ticket], bool]:
+        """
+        Return what to look at, for which requests, and whether for the topics.
+
+        Camera and requests that brought images take turns (the condition is held).
+        """
+        self._was_given = self._requests.brought and not (
+            self._was_given and self._wants_newest(pairs))
+        if self._was_given:
+            ticket = self._requests.next_brought()
+            assert ticket.pair is not None
+            return ticket.pair, [ticket], False
+        pair = pairs.newest
+        assert pair is not None
+        self._seen = pair.number
+        own = self.values['mode'] == 'continuous' and self._rate_allows()
+        return pair, self._requests.ready_for(pair), own
+
     def _process(self, pair: Pair, tickets: list[Ticket], own: bool,
                  values: dict[str, Any]) -> None:
         """Detect in ``pair`` for the requests and, if ``own``, for the topics; publish."""
@@ -136,8 +156,7 @@ class Worker:
             groups.setdefault((ticket.region, ticket.minimum_score), []).append(ticket)
         if not groups:
             return
-        stamp = pair.color.header
-        header = Header(stamp=stamp.stamp, frame_id=values['frame_id'] or stamp.frame_id)
+        header = image_header(pair, values)
         began = time.perf_counter()
         frame, mask, problem = self._decode(pair, values)
         transform, lost = self._locate(header, values) if problem is None else (None, problem)
@@ -159,7 +178,7 @@ class Worker:
             if own and number == 0:
                 result = self._unless_late(result, pair, values)
             self._publish(result, frame, header, values)
-            self._diagnostics.detected(result.detection, pair.age)
+            self._diagnostics.detected(result.detection, None if pair.given else pair.age)
 
     def _unless_late(self, result: Result, pair: Pair, values: dict[str, Any]) -> Result:
         """Keep a grasp of the stream back that became too old while it was computed."""
@@ -206,14 +225,18 @@ class Worker:
 
     def _mask(self, pair: Pair, frame: RgbdFrame, values: dict[str, Any]) -> np.ndarray | None:
         """Return the mask of the pair; without the one that was asked for there is no grasp."""
-        if not values['mask_topic']:
+        if pair.given:
+            if pair.mask is None:
+                return None
+        elif not values['mask_topic']:
             return None
-        if pair.mask is None:
+        elif pair.mask is None:
             raise GraspError(Reason.MASKED, f'no mask has come on {values["mask_topic"]}')
-        apart = abs(stamp_nanoseconds(pair.mask) - stamp_nanoseconds(pair.color)) / 1e9
-        if 0 < values['maximum_mask_age'] < apart:
-            raise GraspError(Reason.MASKED, f'the newest mask is {apart:.2f} s away from the '
-                             f'image, maximum_mask_age is {values["maximum_mask_age"]} s')
+        else:
+            apart = abs(stamp_nanoseconds(pair.mask) - stamp_nanoseconds(pair.color)) / 1e9
+            if 0 < values['maximum_mask_age'] < apart:
+                raise GraspError(Reason.MASKED, f'the newest mask is {apart:.2f} s away from the '
+                                 f'image, maximum_mask_age is {values["maximum_mask_age"]} s')
         mask = conversions.mask_from_message(pair.mask)
         if mask.shape != frame.rgb.shape[:2]:
             raise GraspError(Reason.SIZE_MISMATCH, f'mask {mask.shape[1]}x{mask.shape[0]}, '

@@ -1,0 +1,154 @@
+"""~/detect_grasp_in_images over real DDS: images that come with the request."""
+
+import numpy as np
+import pytest
+from rclpy.qos import QoSProfile
+from ros_fixtures import (  # noqa: F401
+    DEADLINE,
+    RECTANGLE,
+    SIZE,
+    StubDetector,
+    rig,
+    ros,
+    wait_until,
+)
+from sensor_msgs.msg import CameraInfo, Image
+from std_msgs.msg import Header
+
+from grasp_stn_interfaces.srv import DetectGraspInImages
+from grasp_stn_ros.reasons import Reason
+from grasp_stn_ros.rectangle import GraspRectangle
+from grasp_stn_ros.ros import conversions
+
+# On the same box, above it in the image.
+OTHER = GraspRectangle(185.0, 103.0, 0.0, 20.0, 8.0)
+
+
+class Client:
+    """Calls the service of a rig's node."""
+
+    def __init__(self, it):
+        self.it = it
+        self.service = it.tester.create_client(
+            DetectGraspInImages, 'grasp_node/detect_grasp_in_images',
+            qos_profile=QoSProfile(depth=100))
+        assert self.service.wait_for_service(DEADLINE)
+
+    def call(self, mask=None, timeout=10.0, **changes):
+        """Ask for a grasp in the box scene, with some of the fields changed."""
+        parts = self.it.camera.messages()
+        fields = {'color': parts['color'], 'depth': parts['depth'],
+                  'camera_info': parts['info'], **changes}
+        if mask is not None:
+            fields['mask'] = conversions.image_message(mask, 'mono8', Header())
+        return self.service.call_async(DetectGraspInImages.Request(timeout=timeout, **fields))
+
+    def answer(self, **arguments):
+        return self.it.answer(self.call(**arguments))
+
+
+def test_a_grasp_in_the_images_of_the_request(rig):  # noqa: F811
+    it = rig(StubDetector([OTHER, RECTANGLE], [0.9, 0.8]), mode='on_demand')
+    response = Client(it).answer()
+    assert (response.success, response.reason) == (True, Reason.OK)
+    assert response.grasp.header.frame_id == 'camera_color_optical_frame'
+    assert response.grasp.score == pytest.approx(0.9)
+    assert [g.score for g in response.alternatives] == pytest.approx([0.8])
+    assert response.stages.header == response.grasp.header
+    assert [c.score for c in response.stages.candidates] == pytest.approx([0.9, 0.8])
+    # Whoever watches the node sees what was asked for.
+    shown = it.wait_for('grasp')
+    assert shown.header == response.grasp.header and shown.pose == response.grasp.pose
+
+
+def test_age_says_nothing_about_images_that_were_given(rig):  # noqa: F811
+    it = rig(mode='on_demand', maximum_frame_age=1.0)
+    parts = it.camera.messages()
+    for message in parts.values():
+        message.header.stamp.sec -= 1000
+    response = Client(it).answer(color=parts['color'], depth=parts['depth'],
+                                 camera_info=parts['info'])
+    assert response.success
+    assert response.grasp.header.stamp == parts['color'].header.stamp
+    assert 'stamps differ' not in it.node._diagnostics.status().message
+
+
+def test_a_mask_chooses_the_object(rig):  # noqa: F811
+    it = rig(StubDetector([OTHER, RECTANGLE], [0.9, 0.8]), mode='on_demand')
+    client = Client(it)
+    mask = np.zeros((SIZE[1], SIZE[0]), np.uint8)
+    response = client.answer(mask=mask)
+    assert (response.success, response.reason) == (False, Reason.MASKED)
+    assert len(response.stages.candidates) == 2
+    mask[106:123, 177:194] = 255
+    response = client.answer(mask=mask)
+    assert response.success and response.grasp.score == pytest.approx(0.8)
+    response = client.answer(mask=mask[:-1])
+    assert (response.success, response.reason) == (False, Reason.SIZE_MISMATCH)
+
+
+def test_the_topic_of_masks_is_for_the_camera(rig):  # noqa: F811
+    it = rig(mode='on_demand', mask_topic='mask')
+    assert Client(it).answer().success
+
+
+@pytest.mark.parametrize('changes, reason', [
+    ({'depth': Image()}, Reason.FRAME_MISMATCH),
+    ({'color': Image()}, Reason.FRAME_MISMATCH),
+    ({'depth': Image(header=Header(frame_id='camera_color_optical_frame'))}, Reason.SIZE_MISMATCH),
+    ({'color': Image(header=Header(frame_id='camera_color_optical_frame'))}, Reason.SIZE_MISMATCH),
+    ({'camera_info': CameraInfo()}, Reason.SIZE_MISMATCH),
+    ({'minimum_score': 2.0}, Reason.INVALID_REQUEST),
+    ({'timeout': -1.0}, Reason.INVALID_REQUEST),
+], ids=['no depth', 'no colour', 'empty depth', 'empty colour', 'no calibration', 'score',
+        'timeout'])
+def test_what_cannot_be_used_is_named(rig, changes, reason):  # noqa: F811
+    it = rig(mode='on_demand')
+    client = Client(it)
+    response = client.answer(**changes)
+    assert not response.success
+    assert Reason(response.reason) is reason
+    assert response.message.startswith(reason.name)
+    assert client.answer().success
+
+
+def test_a_busy_detector_does_not_hold_the_answer(rig):  # noqa: F811
+    it = rig(mode='on_demand')
+    client = Client(it)
+    it.detector.gate.clear()
+    first, second = client.call(timeout=0.3), None
+    wait_until(lambda: it.detector.calls, 'the first detection')
+    second = client.call(timeout=0.2)
+    assert 'took too long' in it.answer(first).message
+    assert 'busy with others' in it.answer(second).message
+    it.detector.gate.set()
+    assert client.answer().success
+
+
+def test_camera_and_given_images_take_turns(rig):  # noqa: F811
+    it = rig()
+    client = Client(it)
+    it.detector.gate.clear()
+    pending = [client.call() for _ in range(6)]
+    wait_until(lambda: len(it.node.requests.tickets) == 6, 'the requests')
+    it.camera.publish()
+    wait_until(lambda: it.node._input.pairs == 1, 'the pair')
+    it.detector.gate.set()
+    assert all(it.answer(future).success for future in pending)
+    it.wait_for('grasp')
+    # Not the last one: it did not have to wait until nobody asked any more.
+    order = [frame['region'] for frame in it.detector.calls]
+    assert len(order) == 7
+    stamps = [m.header.stamp for m in it.received['grasp']]
+    wait_until(lambda: len(it.received['grasp']) == 7, 'all grasps')
+    stamps = [m.header.stamp for m in it.received['grasp']]
+    camera = max(range(7), key=lambda i: (stamps[i].sec, stamps[i].nanosec))
+    assert camera <= 2
+
+
+def test_an_inactive_node_says_so(rig):  # noqa: F811
+    it = rig(mode='on_demand')
+    client = Client(it)
+    it.node.trigger_deactivate()
+    response = client.answer()
+    assert (response.success, response.reason) == (False, Reason.NOT_ACTIVE)
