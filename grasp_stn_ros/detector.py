@@ -38,6 +38,7 @@ from .stn import checkpoint
 from .stn.backbone import fold_batch_norm, round_to_bf16
 from .stn.network import GraspNetwork, StageOutputs
 from .stn.tracing import Tracer
+from .stn.trunk import Trunk
 
 DEFAULT_MODEL = 'multi_stage_stn.safetensors'
 # A location that STN_crop itself does not believe in is no candidate.
@@ -140,8 +141,9 @@ class GraspDetector:
         self.middle_weight = middle_weight
         self._on_gpu: TensorPreprocessor | None = None
         self._cuda_graph = cuda_graph
-        # For images with and without depth, and the finger depth that is a part of them.
-        self._graphs: dict[tuple[bool, float], CudaGraph] = {}
+        # For images with and without depth, the finger depth that is a part of them, and with and
+        # without a mask: the number of inputs.
+        self._graphs: dict[tuple[bool, float, int], CudaGraph] = {}
         # Of all frames: fresh memory for each would cost a millisecond of page faults.
         self._channels = np.zeros((CHANNELS, INPUT_SIZE, INPUT_SIZE), np.float32)
         self._image = torch.zeros(1, CHANNELS, INPUT_SIZE, INPUT_SIZE).to(
@@ -179,7 +181,7 @@ class GraspDetector:
 
     def detect(self, frame: RgbdFrame, region: tuple[float, float, float, float] | None = None,
                minimum_score: float = MINIMUM_SCORE, need_pose: bool = True,
-               jaw_pixels: float | None = None) -> Detection:
+               jaw_pixels: float | None = None, mask: np.ndarray | None = None) -> Detection:
         """
         Find the best grasp in ``frame``.
 
@@ -187,10 +189,15 @@ class GraspDetector:
         is the largest centred square. Without ``need_pose`` the best candidate is the one with
         the best score, whether or not depth allows a pose. ``jaw_pixels`` is the height of the
         gripper's plates in the image, for frames without depth or camera; None = from the gripper
-        and the depth, where they are known. Where there is no grasp, the result says why.
-        Raises :class:`GraspError` only for a region that does not fit the image
-        and for a device that is out of memory.
+        and the depth, where they are known. ``mask`` (H, W) of the image is not 0 where grasps are
+        looked for, such as the pixels of one object: all K candidates start there, where the
+        network can be told so; what the fit moves out of it is up to :func:`limits.apply`.
+        Where there is no grasp, the result says why. Raises :class:`GraspError` only for a region
+        or a mask that does not fit the image and for a device that is out of memory.
         """
+        if mask is not None and mask.shape != frame.rgb.shape[:2]:
+            raise GraspError(Reason.SIZE_MISMATCH, f'mask {mask.shape[1]}x{mask.shape[0]}, '
+                                                   f'colour {frame.size[0]}x{frame.size[1]}')
         # Denormals make single operations up to a hundred times slower. It is a setting of the
         # calling thread, which need not be the one that made the detector.
         torch.set_flush_denormal(True)
@@ -208,7 +215,8 @@ class GraspDetector:
                 return Detection((), None, error.reason, str(error), {}, view.region)
             clock.lap('preprocessing')
             outputs = self._infer(image, prepared.jaw(self.gripper.jaw_size, jaw_pixels),
-                                  prepared.pixels_per_metre is not None, clock.lap)
+                                  prepared.pixels_per_metre is not None, clock.lap,
+                                  None if mask is None else _allowed_cells(mask, turned_view))
             self._prefer_middle(outputs, image, prepared)
             seen.append(self._decode(outputs, prepared, region))
             first = first or prepared
@@ -278,35 +286,42 @@ class GraspDetector:
         return self._image, prepared
 
     def _infer(self, image: torch.Tensor, jaw: float, with_depth: bool,
-               lap: Callable[[str], None]) -> dict[str, np.ndarray]:
+               lap: Callable[[str], None], allowed: np.ndarray | None) -> dict[str, np.ndarray]:
         """One forward pass, once more on the CPU where the GPU is full."""
         try:
-            return self._run(image, jaw, with_depth, lap)
+            return self._run(image, jaw, with_depth, lap, allowed)
         except torch.OutOfMemoryError as error:
             self._fall_back(error)
-            return self._run(image.to(self.device), jaw, with_depth, lap)
+            return self._run(image.to(self.device), jaw, with_depth, lap, allowed)
 
     def _run(self, image: torch.Tensor, jaw: float, with_depth: bool,
-             lap: Callable[[str], None]) -> dict[str, np.ndarray]:
+             lap: Callable[[str], None],
+             allowed: np.ndarray | None = None) -> dict[str, np.ndarray]:
         """
         One forward pass of (1, 7, S, S) float32 and jaw size -> arrays without the batch axis.
+
+        ``allowed`` (S / 4, S / 4) bool, where locations may be proposed; None = everywhere.
 
         On a GPU the stages run asynchronously and only their sum is meaningful: it falls to the
         classifier, behind which the results are fetched.
         """
         # Filled on the device: a number that is copied there would be waited for.
         jaws = torch.full((1,), jaw, device=self.device)
+        network = self._model.for_images(with_depth)
+        inputs = [image, jaws]
+        if allowed is not None and network.STEERABLE:
+            inputs.append(torch.from_numpy(allowed[None]).to(self.device))
         with torch.inference_mode():
-            forward = functools.partial(self._forward, self._model.for_images(with_depth))
             if self._cuda_graph and self.device.type == 'cuda':
-                key = with_depth, self.gripper.finger_depth
+                key = with_depth, self.gripper.finger_depth, len(inputs)
                 if key not in self._graphs:
                     # Of another gripper's fingers nobody will ask again.
                     self._graphs = {k: g for k, g in self._graphs.items() if k[1] == key[1]}
-                    self._graphs[key] = CudaGraph(forward, image, jaws)
-                packed = self._graphs[key](image, jaws)
+                    self._graphs[key] = CudaGraph(functools.partial(self._forward, network),
+                                                  *inputs)
+                packed = self._graphs[key](*inputs)
             else:
-                packed = forward(image, jaws, lap)
+                packed = self._forward(network, *inputs, lap=lap)
             # The one copy from the GPU, but for what _prefer_middle asks for where that is wanted,
             # and the one synchronization.
             result = packed.cpu().numpy().astype(np.float64)
@@ -315,13 +330,14 @@ class GraspDetector:
                 'finger_depths': result[:, 10]}
 
     def _forward(self, network: GraspNetwork, image: torch.Tensor, jaw: torch.Tensor,
+                 *allowed: torch.Tensor,
                  lap: Callable[[str], None] = lambda name: None) -> torch.Tensor:
-        """All that ``network`` decides, as one tensor (K, 11)."""
+        """All that ``network`` decides, as one tensor (K, 11); ``allowed`` are none or one."""
         # Cached casts of the weights would be freed under a recorded graph. Traced stages have
         # casts of their own.
         with torch.autocast(self.device.type, torch.bfloat16, cache_enabled=not self._cuda_graph,
                             enabled=self.precision == 'bf16' and network.tracer is None):
-            outputs: StageOutputs = network(image, self.candidates, lap, jaw)
+            outputs: StageOutputs = network(image, self.candidates, lap, jaw, *allowed)
         outputs, depths = outputs.with_fingers(self.gripper.finger_depth)
         return torch.cat([outputs.locations, outputs.location_logits[..., None],
                           outputs.theta[..., None], outputs.rectangles,
@@ -404,6 +420,14 @@ def choose(candidates: list[Candidate], minimum_score: float,
             return candidate, Reason.OK, Reason.OK.sentence
     reason = good[0].reason
     return None, reason, f'{reason.sentence} (the best of {len(good)} candidates)'
+
+
+def _allowed_cells(mask: np.ndarray, view: View) -> np.ndarray:
+    """Mask (H, W) of the image -> cells (S / 4, S / 4) bool of the location map that touch it."""
+    seen = cv2.warpAffine((mask != 0).astype(np.uint8), view.matrix, (view.size, view.size),
+                          flags=cv2.INTER_NEAREST)
+    cells = view.size // Trunk.STRIDE
+    return seen.reshape(cells, Trunk.STRIDE, cells, Trunk.STRIDE).max(axis=(1, 3)) > 0
 
 
 def _inside(rectangle: GraspRectangle, region: tuple[float, float, float, float]) -> bool:

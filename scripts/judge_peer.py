@@ -155,8 +155,13 @@ class PeerDetector(GraspDetector):
         self._peer, self._view, self._unit = peer, view, opening or peer.openings[0]
 
     def detect(self, frame: RgbdFrame, region: Any = None, minimum_score: float = 0.0,
-               need_pose: bool = True, jaw_pixels: float | None = None) -> Detection:
-        """Detect as :meth:`GraspDetector.detect`, with whatever score is best."""
+               need_pose: bool = True, jaw_pixels: float | None = None,
+               mask: Any = None) -> Detection:
+        """
+        Detect as :meth:`GraspDetector.detect`, with whatever score is best.
+
+        A peer cannot be told where to look; there are no masks here.
+        """
         prepared = preprocess(frame)
         # It knows nothing of jaws; a rectangle as high as ours is only fair to the metric.
         jaw = prepared.jaw(self.gripper.jaw_size, jaw_pixels) / prepared.view.scale

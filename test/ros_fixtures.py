@@ -96,9 +96,11 @@ class StubDetector:
         """Remember that the node took it again."""
         self.suspended = False
 
-    def detect(self, frame, region=None, minimum_score=0.0, need_pose=True) -> Detection:
+    def detect(self, frame, region=None, minimum_score=0.0, need_pose=True,
+               mask=None) -> Detection:
         """Answer with the real geometry and the approach along the optical axis."""
-        self.calls.append({'region': region, 'minimum_score': minimum_score, 'frame': frame})
+        self.calls.append({'region': region, 'minimum_score': minimum_score, 'frame': frame,
+                           'mask': mask})
         self.threads.add(threading.current_thread().name)
         if not self.gate.wait(DEADLINE):
             raise AssertionError('the test never opened the gate')

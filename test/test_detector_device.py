@@ -28,10 +28,10 @@ FRAME = RgbdFrame(np.full((240, 320, 3), 90, np.uint8), np.full((240, 320), 0.8,
 class FullGpu(GraspDetector):
     """A detector whose device, other than the CPU, has no memory; there is no GPU to fill here."""
 
-    def _run(self, image, jaw, with_depth, lap):
+    def _run(self, image, jaw, with_depth, lap, allowed=None):
         if self.device.type != 'cpu':
             raise torch.OutOfMemoryError('CUDA out of memory. Tried to allocate 2 GiB\nmore')
-        return super()._run(image, jaw, with_depth, lap)
+        return super()._run(image, jaw, with_depth, lap, allowed)
 
 
 @pytest.fixture(scope='module')

@@ -112,7 +112,7 @@ LEFT, RIGHT = RECTANGLE, GraspRectangle(185.0, 100.0, np.pi / 4, 20.0, 8.0)
 class Flickering(StubDetector):
     """Two grasps, of which now one and now the other is better, as the image says."""
 
-    def detect(self, frame, region=None, minimum_score=0.0, need_pose=True):
+    def detect(self, frame, region=None, minimum_score=0.0, need_pose=True, mask=None):
         even = frame.rgb[0, 0, 0] % 2 == 0
         self.rectangles, self.scores = ((LEFT, RIGHT) if even else (RIGHT, LEFT)), (0.82, 0.78)
         return super().detect(frame, region, minimum_score, need_pose)

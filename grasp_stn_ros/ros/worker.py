@@ -164,7 +164,7 @@ class Worker:
         for number, ((region, minimum_score), members) in enumerate(groups.items()):
             detection = problem
             if frame is not None and problem is None:
-                detection = self._detect(frame, region, minimum_score, values)
+                detection = self._detect(frame, region, minimum_score, mask, values)
                 detection = self._judge(detection, frame, minimum_score, transform, mask, lost,
                                         values, track=own and number == 0)
             assert detection is not None
@@ -254,12 +254,12 @@ class Worker:
             return None, _failure(error)
 
     def _detect(self, frame: RgbdFrame, region: Region | None, score: float,
-                values: dict[str, Any]) -> Detection:
+                mask: np.ndarray | None, values: dict[str, Any]) -> Detection:
         # Live parameters that the detector keeps.
         for name, value in node_settings.detector_settings(values).items():
             setattr(self._detector, name, value)
         try:
-            return self._detector.detect(frame, region=region, minimum_score=score)
+            return self._detector.detect(frame, region=region, minimum_score=score, mask=mask)
         except GraspError as error:
             return _failure(error)
         except Exception as error:

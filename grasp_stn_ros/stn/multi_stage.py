@@ -50,6 +50,7 @@ class MultiStageSTN(GraspNetwork):
     ARCHITECTURE = 'MultiStageSTN'
     CONFIG = ModelConfig
     TRACEABLE = True
+    STEERABLE = True
     config: ModelConfig
 
     def __init__(self, config: ModelConfig | None = None):
@@ -165,20 +166,26 @@ class MultiStageSTN(GraspNetwork):
 
     def forward(self, image: Tensor, candidates: int = 0,
                 lap: Callable[[str], None] = lambda name: None,
-                jaw: Tensor | None = None) -> StageOutputs:
+                jaw: Tensor | None = None, allowed: Tensor | None = None) -> StageOutputs:
         """
         Image (B, 7, S, S) float32 as prepared by :mod:`preprocessing` -> all stages' results.
 
         ``candidates`` overrides K; ``lap`` is told the name of each stage that is done; ``jaw``
-        (B,) is the height of the gripper's jaw plates in view pixels, 0 = not known.
+        (B,) is the height of the gripper's jaw plates in view pixels, 0 = not known; ``allowed``
+        (B, S / 4, S / 4) bool, where locations may be proposed, None = everywhere.
         """
         size, count = image.shape[-1], candidates or self.config.candidates
         if jaw is None:
             jaw = image.new_zeros(len(image))
         features = self.trunk_features(image)
         lap('trunk')
-        locations, location_logits = self.part(
-            ('stn_crop', count), lambda x: self.crop.propose(self.crop(x), count), features)
+        if allowed is None:
+            locations, location_logits = self.part(
+                ('stn_crop', count), lambda x: self.crop.propose(self.crop(x), count), features)
+        else:
+            locations, location_logits = self.part(
+                ('stn_crop within', count), lambda x, where: self.crop.propose(
+                    self.crop.within(self.crop(x), where), count), features, allowed)
         lap('stn_crop')
         theta = self.part(
             ('stn_rotation', size),

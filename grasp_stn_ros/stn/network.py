@@ -152,6 +152,8 @@ class GraspNetwork(nn.Module):
         '4  classifier: scores')
     # Whether its forward pass goes through :meth:`part`; then the casts of autocast are its own.
     TRACEABLE: ClassVar[bool] = False
+    # Whether it can be told where to look: its forward pass takes a map of ``allowed`` locations.
+    STEERABLE: ClassVar[bool] = False
     config: NetworkConfig
     tracer: Tracer | None = None      # set for use, not for training
 

@@ -76,6 +76,12 @@ class STNCrop(Exact):
             return self.output(self.features(features.float()))
 
     @staticmethod
+    def within(maps: Tensor, allowed: Tensor) -> Tensor:
+        """Maps (B, 3, h, w) with no chance for locations outside of ``allowed`` (B, h, w) bool."""
+        logits = maps[:, :1].masked_fill(~allowed[:, None], -1e4)
+        return torch.cat([logits, maps[:, 1:]], dim=1)
+
+    @staticmethod
     def propose(maps: Tensor, count: int, reach: int = 2) -> tuple[Tensor, Tensor]:
         """
         Maps (B, 3, h, w) -> the ``count`` strongest cells that are more than ``reach`` apart.
