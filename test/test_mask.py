@@ -59,7 +59,7 @@ def test_a_mask_of_everything_changes_nothing(detector, table):
 def test_a_mask_of_nothing_leaves_no_candidate(detector, table):
     frame, _ = table
     found = detector.detect(frame, mask=np.zeros(frame.rgb.shape[:2], bool))
-    assert (found.candidates, found.best, found.reason) == ((), None, Reason.NO_CANDIDATE)
+    assert (found.candidates, found.best, found.reason) == ((), None, Reason.MASKED)
 
 
 def test_a_mask_of_another_size_is_refused_by_name(detector, table):

@@ -3,7 +3,7 @@ The node: images in, grasps out. A managed (lifecycle) shell around detector and
 
 ========== ======================================================================================
 configure  loads and warms up the model, creates the publishers, listens to tf2
-activate   subscribes, starts the inference thread, offers ``~/detect_grasp``
+activate   subscribes, starts the inference thread, offers the services
 deactivate unsubscribes, ends the thread, answers whoever waits, moves the model off the GPU
 cleanup    drops model and publishers
 ========== ======================================================================================
