@@ -109,6 +109,33 @@ def test_the_node_refuses_to_start_and_says_which(ros, name, value):  # noqa: F8
                   parameter_overrides=[Parameter(name, value=value)])
 
 
+@pytest.mark.parametrize('name, value, meant', [
+    ('minimum_scor', 0.5, 'minimum_score'), ('workspace.minimun', [0.0] * 3, 'workspace.minimum'),
+    ('workspace.lower_corner', [0.0] * 3, 'workspace.m'), ('Mode', 'on_demand', 'mode'),
+    ('griper.jaw_size', 0.02, 'gripper.jaw_size'), ('jaw_size', 0.02, 'gripper.jaw_size')])
+def test_a_misspelt_parameter_is_refused_with_the_one_that_was_meant(ros, name, value, meant):  # noqa: F811
+    from rclpy.parameter import Parameter
+    with pytest.raises(ValueError, match=rf'{name} \(did you mean {meant}'):
+        GraspNode(lambda _: StubDetector(), namespace='/refused',
+                  parameter_overrides=[Parameter(name, value=value)])
+
+
+def test_a_file_for_several_nodes_is_read_and_what_is_foreign_in_it_logged(ros, tmp_path, capfd):  # noqa: F811
+    (tmp_path / 'cell.yaml').write_text(
+        '/**: {ros__parameters: {use_sim_time: false, start_type_description_service: true, '
+        'qos_overrides: {/parameter_events: {publisher: {depth: 10}}}, minimum_score: 0.4, '
+        'robot_description: none}}')
+    node = GraspNode(lambda _: StubDetector(), namespace='/foreign', cli_args=[
+        '--ros-args', '--params-file', str(tmp_path / 'cell.yaml')])
+    try:
+        assert node.state == 'active'
+        assert parameters.values(node)['minimum_score'] == 0.4
+    finally:
+        node.close()
+        node.destroy_node()
+    assert 'no such parameter: robot_description\n' in capfd.readouterr().err
+
+
 def test_the_documentation_has_the_whole_table():
     assert parameters.markdown_table() in (ROOT / 'docs' / 'node.md').read_text(), (
         'run `python -m grasp_stn_ros.ros.parameters` and paste what it prints')

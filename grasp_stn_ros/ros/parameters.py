@@ -12,6 +12,7 @@ from __future__ import annotations
 import array
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+import difflib
 import json
 import math
 import sys
@@ -253,6 +254,11 @@ PARAMETERS: tuple[Parameter, ...] = (
 
 BY_NAME = {p.name: p for p in PARAMETERS}
 
+# What ROS hands to any node, whether or not its version declares it.
+_OF_ROS = ('use_sim_time', 'start_type_description_service', 'qos_overrides')
+# Names as similar as this are taken for misspelt ones (difflib's ratio).
+_SIMILAR = 0.8
+
 
 def _contradiction(values: Mapping[str, Any]) -> str | None:
     """Say what is wrong with ``values`` (all of them) together, or None."""
@@ -279,7 +285,9 @@ def declare(node) -> None:
     Declare every parameter on ``node`` and check the values it was started with.
 
     Beside the table, ``topics.*`` tell the topics of the node: see :mod:`.topics`.
-    Raises ValueError with a sentence that names the parameter, whatever was wrong with it.
+    Raises ValueError with a sentence that names the parameter, whatever was wrong with it, and for
+    a misspelt one: ROS ignores it, and with it a limit that somebody relies on. What resembles no
+    parameter may be meant for another node that reads the same file; it is logged.
     """
     for parameter in PARAMETERS:
         try:
@@ -292,6 +300,25 @@ def declare(node) -> None:
     if problem:
         raise ValueError(problem)
     topics.declare(node, current)
+    strangers = [name for name in sorted(getattr(node, '_parameter_overrides', ()))
+                 if not node.has_parameter(name) and name.partition('.')[0] not in _OF_ROS]
+    if misspelt := {name: meant for name in strangers if (meant := _meant_by(name))}:
+        raise ValueError('no such parameter: ' + '; '.join(
+            f'{name} (did you mean {meant}?)' for name, meant in misspelt.items()))
+    if strangers:
+        node.get_logger().error('ignored, because this node has no such parameter: '
+                                f'{", ".join(strangers)}')
+
+
+def _meant_by(name: str) -> str | None:
+    """Return the parameter that an unknown ``name`` resembles, or None."""
+    name = name.lower()
+    group, dot, own = name.partition('.')
+    if without_group := [known for known in BY_NAME if known.endswith(f'.{name}')]:
+        return without_group[0]
+    members = [known for known in BY_NAME if known.startswith(f'{group}.')] if dot else []
+    near = difflib.get_close_matches(name, members or BY_NAME, 1, 0.0 if members else _SIMILAR)
+    return near[0] if near else None
 
 
 def first_problem(values: Iterable[tuple[str, Any]]) -> str | None:
