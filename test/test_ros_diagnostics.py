@@ -6,7 +6,7 @@ import pytest
 from ros_fixtures import SIZE, StubDetector, rig, ros, wait_until  # noqa: F401
 
 from grasp_stn_ros.reasons import GraspError, Reason
-from grasp_stn_ros.ros import conversions
+from grasp_stn_ros.ros import conversions, diagnostics
 
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
 
@@ -52,6 +52,22 @@ def test_silence_then_work(rig):  # noqa: F811
     assert int(values['detections']) > 0
     for cause in ('busy', 'stale', 'no partner', 'negative stamp', 'lost in the middleware'):
         assert int(values[f'dropped: {cause}']) >= 0
+
+
+def test_the_log_says_why_nothing_comes(rig, monkeypatch, capfd):  # noqa: F811
+    monkeypatch.setattr(diagnostics, '_LOGGED_AFTER', 1.0)
+    it = rig()
+    log = []
+
+    def told(text):
+        log.append(capfd.readouterr().err)
+        return text in ''.join(log)
+
+    # Colour and depth come, camera_info never does.
+    it.camera.stream(only=('color', 'depth'))
+    info = f'{it.namespace}/color/camera_info'
+    wait_until(lambda: told(f'no images to work on: nothing arrived on {info} (1 publisher'),
+               'the log')
 
 
 def test_drops_are_counted_by_cause(rig):  # noqa: F811

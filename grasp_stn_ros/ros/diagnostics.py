@@ -18,6 +18,8 @@ from ..reasons import Reason
 from .inputs import MAXIMUM_LATENCY, PairInput
 
 _SILENT_AFTER = 2.0
+# The log tells it later, when the camera has had time to start, and then again and again.
+_LOGGED_AFTER, _LOGGED_EVERY = 5.0, 10.0
 # Detections that the median and the 95th percentile are taken over.
 _WINDOW = 200
 # Reasons that lie in the set-up and not in the scene: somebody has to do something.
@@ -105,9 +107,8 @@ class Diagnostics:
             return DiagnosticStatus.ERROR, self.failure
         if pairs is None:
             return DiagnosticStatus.OK, f'{self._node.state}: not detecting'
-        if time.monotonic() - self._since > _SILENT_AFTER and (
-                pairs.silent_topics(_SILENT_AFTER) or pairs.pair_arrivals.age > _SILENT_AFTER):
-            return DiagnosticStatus.ERROR, pairs.diagnosis(_SILENT_AFTER)
+        if silence := self._silence(pairs, _SILENT_AFTER):
+            return DiagnosticStatus.ERROR, silence
         reason, message = self._last or (Reason.OK, '')
         if reason in _ERRORS:
             return DiagnosticStatus.ERROR, message or reason.sentence
@@ -116,6 +117,21 @@ class Diagnostics:
         if reason != Reason.OK:
             return DiagnosticStatus.WARN, message or reason.sentence
         return DiagnosticStatus.OK, 'running' if self._last else 'waiting for the first pair'
+
+    def _silence(self, pairs: PairInput, seconds: float) -> str:
+        """Say why a topic or the pairs have been silent for ``seconds``, '' if they have not."""
+        if time.monotonic() - self._since <= seconds or not (
+                pairs.silent_topics(seconds) or pairs.pair_arrivals.age > seconds):
+            return ''
+        return pairs.diagnosis(seconds)
+
+    def _log_silence(self) -> None:
+        """Whoever only looks at the terminal is told as well."""
+        with self._lock:
+            silence = self._silence(self._pairs, _LOGGED_AFTER) if self._pairs else ''
+        if silence:
+            self._node.get_logger().warning(f'no images to work on: {silence}',
+                                            throttle_duration_sec=_LOGGED_EVERY)
 
     def _lost_since_last(self, pairs: PairInput) -> int:
         """Messages lost since the last status, which is a second ago whatever that one said."""
@@ -171,3 +187,4 @@ class Diagnostics:
         array = DiagnosticArray(status=[self.status()])
         array.header.stamp = self._node.get_clock().now().to_msg()
         self._publisher.publish(array)
+        self._log_silence()
