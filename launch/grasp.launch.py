@@ -7,9 +7,12 @@ from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironment
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
-import yaml
 
-from grasp_stn_ros.ros.environment import share_directory, shared_memory_profile
+from grasp_stn_ros.ros.environment import (
+    parameters_in,
+    share_directory,
+    shared_memory_profile,
+)
 from launch import LaunchDescription
 
 # Launch arguments that become parameters where they are given; otherwise the camera's file, the
@@ -57,8 +60,7 @@ def start_node(context):
             raise FileNotFoundError(f'no such parameter file: {path}')
     values = {}
     for path in files:
-        for section in (yaml.safe_load(path.read_text()) or {}).values():
-            values.update((section or {}).get('ros__parameters') or {})
+        values.update(parameters_in(path))
     given = {name: argument(name) == 'true' if name in BOOLEANS
              else ParameterValue(argument(name), value_type=str)
              for name in PARAMETERS if argument(name)}

@@ -3,13 +3,18 @@
 import importlib.util
 import os
 from pathlib import Path
+import re
 
 import pytest
 from ros_fixtures import ros  # noqa: F401  (skips where ROS is missing)
 import yaml
 
 from grasp_stn_ros.ros import parameters
-from grasp_stn_ros.ros.environment import share_directory, shared_memory_profile
+from grasp_stn_ros.ros.environment import (
+    parameters_in,
+    share_directory,
+    shared_memory_profile,
+)
 
 ROOT = Path(__file__).resolve().parents[1]
 LAUNCH_MISSING = ('launch and launch_ros are missing: they come with every ROS 2 installation '
@@ -32,6 +37,38 @@ def test_the_users_choice_is_kept(name):
 def test_share_directory_has_what_is_looked_up_there():
     for path in ('config/fastdds_shm.xml', 'config/grasp.rviz', 'launch/grasp.launch.py'):
         assert (share_directory() / path).is_file()
+
+
+@pytest.mark.parametrize('text, words', [
+    ('maximum_opening: 0.085\njaw_size: 0.022', 'maximum_opening is 0.085, expected'),
+    ('- minimum_score', 'the whole file is'), ('minimum_score', 'the whole file is'),
+    ('/**:\n  ros__parameters: 3', 'ros__parameters is 3'),
+    ('/**:\n  minimum_score: 0.5', 'minimum_score is 0.5'),
+    ('/**: {ros__parameters: [}', 'cannot be read as YAML'), ('\x00', 'cannot be read as YAML')])
+def test_a_file_that_has_no_parameters_is_named_with_what_is_expected(tmp_path, text, words):
+    path = tmp_path / 'mine.yaml'
+    path.write_text(text)
+    with pytest.raises(ValueError, match='mine.yaml') as error:
+        parameters_in(path)
+    assert words in str(error.value)
+
+
+@pytest.mark.parametrize('text', [
+    '/**: {ros__parameters: {mode: on_demand}}', '/cell/grasp_node: {ros__parameters: {mode: x}}',
+    'other:\ncell: {grasp_node: {ros__parameters: {mode: on_demand}}}'])
+def test_parameters_are_found_in_every_layout_that_ros_reads(tmp_path, text):
+    path = tmp_path / 'mine.yaml'
+    path.write_text(text)
+    assert set(parameters_in(path)) == {'mode'}
+
+
+def test_files_in_the_documentation_can_be_used_as_they_are_printed(tmp_path):
+    path, names = tmp_path / 'printed.yaml', set()
+    for page in sorted((ROOT / 'docs').rglob('*.md')):
+        for block in re.findall(r'```yaml\n(.*?)```', page.read_text(), re.DOTALL):
+            path.write_text(block)
+            names |= set(parameters_in(path))
+    assert names >= {'gripper', 'camera_pose'}
 
 
 def test_rviz_config_shows_image_cloud_stages_and_grasp():
@@ -121,6 +158,12 @@ def test_missing_rviz_is_named_before_anything_starts(no_start, monkeypatch):
 def test_unknown_files_are_refused(no_start):
     with pytest.raises(FileNotFoundError, match='nowhere'):
         entities('grasp.launch.py', params_file='/nowhere.yaml')
+
+
+def test_a_file_that_is_no_parameter_file_is_refused(no_start, tmp_path):
+    (tmp_path / 'gripper.yaml').write_text('jaw_size: 0.022')
+    with pytest.raises(ValueError, match='gripper.yaml: jaw_size is 0.022'):
+        entities('grasp.launch.py', params_file=str(tmp_path / 'gripper.yaml'))
 
 
 def test_demo_launch_starts_camera_and_node(no_start):
