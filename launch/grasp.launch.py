@@ -1,18 +1,21 @@
 """Start grasp_node for a camera: `ros2 launch grasp_stn_ros grasp.launch.py --show-args`."""
 
 from pathlib import Path
+from typing import Any
 
 from ament_index_python.packages import PackageNotFoundError, get_package_prefix
 from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
+import yaml
 
 from grasp_stn_ros.ros.environment import (
     parameters_in,
     share_directory,
     shared_memory_profile,
 )
+from grasp_stn_ros.ros.parameters import BY_NAME
 from launch import LaunchDescription
 
 # Launch arguments that become parameters where they are given; otherwise the camera's file, the
@@ -21,15 +24,40 @@ PARAMETERS = {
     'color_topic': 'topic of the colour image',
     'depth_topic': 'topic of the depth image aligned to colour',
     'camera_info_topic': "topic of the colour camera's calibration",
+    'color_transport': 'raw or compressed (JPEG or PNG beside the raw topic)',
+    'depth_transport': 'raw or compressedDepth',
+    'intrinsics': 'matrix of camera_info: K for raw images, P for rectified ones',
     'frame_id': 'frame of everything published (default: the frame of the colour image)',
     'model': 'weights: default or the path of a .safetensors file',
     'device': 'auto, cpu, cuda or cuda:N',
+    'threads': 'CPU threads of the network, 0 = PyTorch decides',
     'mode': 'continuous or on_demand',
+    'minimum_score': 'candidates below this score are no grasp, 0 to 1',
+    'region': 'region of interest in pixels: "[x, y, width, height]"',
+    'approach': 'support_plane, optical_axis, surface_normal or direction',
     'target_frame': 'frame of the published grasps (default: the frame of the colour image)',
     'autostart': 'true, or false = wait for a lifecycle manager',
     'use_sim_time': 'true to follow /clock, as for bags played with --clock',
 }
 BOOLEANS = {'autostart', 'use_sim_time'}
+
+
+def typed(name: str, text: str) -> Any:
+    """Return a launch argument as the type of the parameter; raises ValueError that names it."""
+    if name in BOOLEANS:
+        return text == 'true'
+    known = BY_NAME[name]
+    if isinstance(known.default, str):
+        return ParameterValue(text, value_type=str)
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        value = text
+    if isinstance(known.default, float) and type(value) is int:
+        value = float(value)
+    if problem := known.problem(value):
+        raise ValueError(problem)
+    return value
 
 
 def cameras() -> list[str]:
@@ -61,9 +89,7 @@ def start_node(context):
     values = {}
     for path in files:
         values.update(parameters_in(path))
-    given = {name: argument(name) == 'true' if name in BOOLEANS
-             else ParameterValue(argument(name), value_type=str)
-             for name in PARAMETERS if argument(name)}
+    given = {name: typed(name, argument(name)) for name in PARAMETERS if argument(name)}
     nodes = [Node(package='grasp_stn_ros', executable='grasp_node', name='grasp_node',
                   namespace=argument('namespace'), output='screen', emulate_tty=True,
                   parameters=[*map(str, files), given])]

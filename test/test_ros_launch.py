@@ -136,6 +136,35 @@ def test_grasp_launch_with_a_gripper_under_a_manager(no_start, gripper):
                                     'use_sim_time': True}
 
 
+def test_arguments_reach_the_node_with_the_types_of_the_parameters(no_start, tmp_path):
+    given = {'color_transport': 'compressed', 'depth_transport': 'compressedDepth',
+             'intrinsics': 'P', 'approach': 'optical_axis', 'region': '[80, 0, 480, 480]',
+             'minimum_score': '1', 'threads': '2', 'frame_id': '007'}
+    context, started = entities('grasp.launch.py', **given)
+    from launch_ros.utilities import evaluate_parameters
+    values = evaluate_parameters(context, nodes(started)['grasp_node']._Node__parameters)[-1]
+    assert {name: list(v) if name == 'region' else v for name, v in values.items()} == {
+        **given, 'region': [80, 0, 480, 480], 'minimum_score': 1.0, 'threads': 2}
+    for name, value in values.items():
+        value = list(value) if name == 'region' else value
+        assert parameters.BY_NAME[name].problem(value) is None
+
+
+@pytest.mark.parametrize('name, value', [('threads', 'two'), ('region', '80 0 480 480'),
+                                         ('minimum_score', '[')])
+def test_an_argument_of_another_type_is_named(no_start, name, value):
+    with pytest.raises(ValueError, match=f'{name} is .*expected'):
+        entities('grasp.launch.py', **{name: value})
+
+
+def test_arguments_that_the_documentation_names_exist():
+    launch_files = ''.join(path.read_text() for path in (ROOT / 'launch').glob('*.py'))
+    for page in [ROOT / 'README.md', *sorted((ROOT / 'docs').glob('*.md'))]:
+        # depth_unit is one of a camera's driver.
+        for name in {*re.findall(r'`(\w+):=', page.read_text())} - {'depth_unit'}:
+            assert f"'{name}'" in launch_files, f'{page.name}: {name}:='
+
+
 @pytest.mark.parametrize('camera', ['realsense_d400', 'azure_kinect', 'oak_d', 'zed'])
 def test_grasp_launch_with_rviz_for_each_camera(no_start, monkeypatch, camera):
     import ament_index_python.packages
