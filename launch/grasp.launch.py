@@ -11,6 +11,7 @@ from launch_ros.parameter_descriptions import ParameterValue
 import yaml
 
 from grasp_stn_ros.ros.environment import (
+    end_launch,
     parameters_in,
     share_directory,
     shared_memory_profile,
@@ -92,7 +93,8 @@ def start_node(context):
     given = {name: typed(name, argument(name)) for name in PARAMETERS if argument(name)}
     nodes = [Node(package='grasp_stn_ros', executable='grasp_node', name='grasp_node',
                   namespace=argument('namespace'), output='screen', emulate_tty=True,
-                  parameters=[*map(str, files), given])]
+                  parameters=[*map(str, files), given],
+                  on_exit=end_launch if argument('required') == 'true' else None)]
     if argument('rviz') == 'true':
         values.update((name, argument(name)) for name in given)
         # First: where it is missing, nothing has been started yet.
@@ -135,6 +137,9 @@ def generate_launch_description() -> LaunchDescription:
         DeclareLaunchArgument('params_file', default_value='',
                               description='your own parameter file, read after the others'),
         DeclareLaunchArgument('namespace', default_value='', description='namespace of the node'),
+        DeclareLaunchArgument('required', default_value='true', choices=['true', 'false'],
+                              description='end the whole launch, with exit code 1 after a '
+                                          'failure, when the node ends'),
         DeclareLaunchArgument('rviz', default_value='false', choices=['true', 'false'],
                               description='show image, cloud and stages in RViz'),
         DeclareLaunchArgument('fixed_frame', default_value='camera_color_optical_frame',

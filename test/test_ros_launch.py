@@ -4,6 +4,7 @@ import importlib.util
 import os
 from pathlib import Path
 import re
+import sys
 
 import pytest
 from ros_fixtures import ros  # noqa: F401  (skips where ROS is missing)
@@ -193,6 +194,55 @@ def test_a_file_that_is_no_parameter_file_is_refused(no_start, tmp_path):
     (tmp_path / 'gripper.yaml').write_text('jaw_size: 0.022')
     with pytest.raises(ValueError, match='gripper.yaml: jaw_size is 0.022'):
         entities('grasp.launch.py', params_file=str(tmp_path / 'gripper.yaml'))
+
+
+def run(name: str, **arguments) -> tuple[int, dict[str, int]]:
+    """Run a launch file until it ends; return its exit code and those of its processes."""
+    launch = pytest.importorskip('launch', reason=LAUNCH_MISSING)
+    pytest.importorskip('launch_ros', reason=LAUNCH_MISSING)
+    from launch.actions import IncludeLaunchDescription, RegisterEventHandler
+    from launch.event_handlers import OnProcessExit
+    from launch.launch_description_sources import PythonLaunchDescriptionSource
+    ended = {}
+
+    def note(event, _context):
+        ended[event.process_name.partition('-')[0]] = event.returncode
+
+    service = launch.LaunchService()
+    service.include_launch_description(launch.LaunchDescription([
+        IncludeLaunchDescription(PythonLaunchDescriptionSource(str(ROOT / 'launch' / name)),
+                                 launch_arguments=arguments.items()),
+        RegisterEventHandler(OnProcessExit(on_exit=note))]))
+    return service.run(), ended
+
+
+@pytest.fixture
+def installed(monkeypatch, tmp_path):
+    """A prefix in which ``ros2 launch`` finds the executables; the camera is one that waits."""
+    (tmp_path / 'share/ament_index/resource_index/packages').mkdir(parents=True)
+    (tmp_path / 'share/ament_index/resource_index/packages/grasp_stn_ros').touch()
+    folder = tmp_path / 'lib' / 'grasp_stn_ros'
+    folder.mkdir(parents=True)
+    for name, code in (('grasp_node', f'import sys; sys.path.insert(0, {str(ROOT)!r})\n'
+                        'from grasp_stn_ros.ros.entry import grasp_node; sys.exit(grasp_node())'),
+                       ('sim_camera', 'import signal; signal.sigwait({signal.SIGINT})')):
+        (folder / name).write_text(f'#!{sys.executable}\n{code}\n')
+        (folder / name).chmod(0o755)
+    # A copy: launch files set variables.
+    monkeypatch.setattr(os, 'environ', {
+        **os.environ, 'ROS_LOG_DIR': str(tmp_path / 'log'),
+        'AMENT_PREFIX_PATH': f'{tmp_path}:{os.environ.get("AMENT_PREFIX_PATH", "")}'})
+
+
+def test_a_launch_whose_node_cannot_start_ends_with_an_exit_code(installed):
+    code, ended = run('demo.launch.py', mode='sometimes')
+    assert code == 1
+    assert ended['sim_camera'] == 0
+
+
+def test_a_launch_may_outlive_the_node(no_start):
+    _, started = entities('grasp.launch.py', required='false')
+    assert nodes(started)['grasp_node']._ExecuteLocal__on_exit is None
 
 
 def test_demo_launch_starts_camera_and_node(no_start):

@@ -1,4 +1,4 @@
-"""Files of the package and settings of the middleware; nothing here needs rclpy."""
+"""What the launch files share: files, settings of the middleware; nothing here needs rclpy."""
 
 from __future__ import annotations
 
@@ -33,6 +33,21 @@ def shared_memory_profile(environ: MutableMapping[str, str] | None = None) -> di
     if any(environ.get(name) for name in _PROFILE_VARIABLES):
         return {}
     return {_PROFILE_VARIABLES[0]: str(share_directory() / 'config' / 'fastdds_shm.xml')}
+
+
+def end_launch(event: Any, context: Any) -> list:
+    """
+    End the whole launch: the ``on_exit`` of a node that it is for.
+
+    After a failure this raises RuntimeError, which is how a launch comes to an exit code of 1.
+    """
+    if context.is_shutdown:
+        return []
+    if event.returncode:
+        raise RuntimeError(f'{event.process_name} ended with exit code {event.returncode}; the '
+                           'lines above say why')
+    from launch.actions import Shutdown
+    return [Shutdown(reason=f'{event.process_name} ended')]
 
 
 def parameters_in(path: Path) -> dict[str, Any]:
