@@ -129,6 +129,31 @@ def test_a_wrong_clock_is_a_warning(rig):  # noqa: F811
     assert '1000' in message
 
 
+def nameless(messages):
+    for message in messages.values():
+        message.header.frame_id = ''
+    return messages
+
+
+def test_images_without_a_frame_are_a_warning_that_names_the_parameter(rig, capfd):  # noqa: F811
+    it = rig()
+    listener = Listener(it)
+    it.camera.stream(change=nameless)
+    message, _ = listener.wait_for(WARN, 'frame_id')
+    assert 'set the parameter frame_id' in message
+    assert capfd.readouterr().err.count(message) == 1
+    it.camera.stream()
+    listener.wait_for(OK, 'running')
+
+
+def test_images_without_a_frame_are_right_where_the_parameter_names_it(rig):  # noqa: F811
+    it = rig(frame_id='camera')
+    listener = Listener(it)
+    it.camera.stream(change=nameless)
+    listener.wait_for(OK, 'running')
+    assert it.wait_for('grasp').header.frame_id == 'camera'
+
+
 def test_a_change_of_the_calibration_is_counted(rig):  # noqa: F811
     it = rig()
     listener = Listener(it)

@@ -52,6 +52,7 @@ class Diagnostics:
         self._age: float | None = None
         self._lost_before = 0
         self.failure = ''
+        self.nameless = ''   # what to say about images without a frame
         self._publisher = node.create_publisher(DiagnosticArray, '/diagnostics', 10)
         # A steady clock: with simulated time that stands still, silence is what must be told.
         # A group of its own: a transition may occupy the default one for seconds.
@@ -70,6 +71,7 @@ class Diagnostics:
             self._pairs, self._drops = pairs, drops
             self._since = time.monotonic()
             self._last, self._age, self._lost_before = None, None, 0
+            self.nameless = ''
 
     def deactivated(self) -> None:
         """Watch nothing."""
@@ -145,6 +147,8 @@ class Diagnostics:
         fallback = getattr(self._detector, 'fallback', '')
         if fallback:
             yield fallback
+        if self.nameless:
+            yield self.nameless
         if self._age is not None and not -0.1 < self._age < MAXIMUM_LATENCY:
             yield _CLOCKS.format(abs(self._age))
 

@@ -31,6 +31,8 @@ from .transforms import Transforms
 
 # Longest wait for a running detection to end, seconds.
 _PATIENCE = 10.0
+_NAMELESS = ('the frame_id of the images is empty, and with it that of what is published in their '
+             "frame; set the parameter frame_id to the camera's optical frame")
 
 
 class Worker:
@@ -195,6 +197,9 @@ class Worker:
     def _check_frames(self, pair: Pair, values: dict[str, Any]) -> None:
         """Depth in another frame than colour is most often depth that is not aligned."""
         depth, color = pair.depth.header.frame_id, pair.color.header.frame_id
+        self._diagnostics.nameless = '' if values['frame_id'] or color else _NAMELESS
+        if self._diagnostics.nameless:
+            self._node.get_logger().warning(_NAMELESS, throttle_duration_sec=30.0)
         if depth == color:
             return
         if values['frame_mismatch'] == 'refuse':
