@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
+import operator
+import statistics
 import threading
 import time
 
@@ -101,6 +103,12 @@ class Arrivals:
     def age(self) -> float:
         """Seconds since the last one; infinite if there was none."""
         return time.monotonic() - self.last
+
+    @property
+    def period(self) -> float:
+        """Seconds from one to the next: the median of the last ten; 0 with fewer than two."""
+        times = tuple(self._times)[-10:]
+        return statistics.median(map(operator.sub, times[1:], times)) if len(times) > 1 else 0.0
 
     @property
     def rate(self) -> float:
