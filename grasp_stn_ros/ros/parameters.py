@@ -32,6 +32,7 @@ from ..grasp_pose import APPROACHES, Gripper
 from ..limits import box
 
 # What the values mean, which recordings need without ROS.
+from ..node_settings import MINIMUM_REGION, region_from
 from ..stability import Stability
 from . import topics
 
@@ -191,8 +192,9 @@ PARAMETERS: tuple[Parameter, ...] = (
               'model card says.', limits=(-1.0, 1000.0), live=True),
     Parameter('service_timeout', 5.0, 'Deadline of a request that names none, seconds.',
               limits=(0.01, 600.0), live=True),
-    Parameter('region', [0, 0, 0, 0], 'Region of interest x, y, width, height in pixels; zeros = '
-              'the largest centred square.', limits=(0, 65535), length=4, live=True),
+    Parameter('region', [0, 0, 0, 0], 'Region of interest x, y, width, height in pixels, at least '
+              f'{MINIMUM_REGION} on the longer side; zeros = the largest centred square.',
+              limits=(0, 65535), length=4, live=True),
     Parameter('maximum_alternatives', 16, 'Largest number of grasps in ~/grasps and of '
               'alternatives in an answer, in descending order of score.', limits=(0, 256),
               live=True),
@@ -266,6 +268,10 @@ def _contradiction(values: Mapping[str, Any]) -> str | None:
         box(values['workspace.minimum'], values['workspace.maximum'])
     except ValueError as error:
         return f'workspace.minimum, workspace.maximum: {error}'
+    region = region_from(values)
+    if region and (min(region[2:]) < 1 or max(region[2:]) < MINIMUM_REGION):
+        return (f'region is {[*region]} (x, y, width, height), expected at least {MINIMUM_REGION} '
+                'px on the longer side and 1 on the other')
     low, high = values['minimum_depth'], values['maximum_depth']
     if 0 < high <= low:
         return f'minimum_depth is {low} m, expected less than maximum_depth = {high} m'

@@ -243,6 +243,11 @@ class Worker:
         try:
             return self._detector.detect(frame, region=region, minimum_score=score)
         except GraspError as error:
+            if error.reason == Reason.INVALID_REQUEST and region \
+                    and region == node_settings.region_from(values):
+                # Nobody may have asked for anything.
+                return Detection((), None, error.reason, 'the parameter region does not fit the '
+                                 f'image, set another one: {error.detail}')
             return _failure(error)
         except Exception as error:
             self._node.get_logger().error(f'detector failed: {traceback.format_exc()}',
