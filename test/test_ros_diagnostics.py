@@ -220,3 +220,17 @@ def test_nan_only_depth_is_named_without_asking_the_detector(rig):  # noqa: F811
     assert 'not one pixel' in response.message
     assert not it.detector.calls
     listener.wait_for(WARN, 'not one pixel')
+
+
+def test_depth_in_millimetres_as_32fc1_is_named(rig):  # noqa: F811
+    it = rig()
+
+    def millimetres(messages):
+        messages['depth'] = conversions.depth_message(
+            np.full((SIZE[1], SIZE[0]), 812.5, np.float32), '32FC1', messages['color'].header)
+        return messages
+
+    it.camera.stream(change=millimetres)
+    response = it.answer(it.call())
+    assert response.reason == Reason.NO_DEPTH
+    assert '812.5 to 812.5, 32FC1 is metres' in response.message

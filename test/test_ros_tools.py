@@ -292,7 +292,7 @@ def test_each_fault_of_a_camera_is_named_with_a_remedy(rig):  # noqa: F811
     wait_until(lambda: each.camera.published > 2, 'images')
     found = by_name(examine(Options(f'{each.namespace}/grasp_node', seconds=2.0)))
     for name, text in (('size', 'not aligned'), ('encoding.color', 'rgb8 or bgr8'),
-                       ('camera_info', 'uncalibrated'), ('depth.valid', 'no valid pixel')):
+                       ('camera_info', 'uncalibrated'), ('depth.valid', 'not one pixel')):
         assert found[name].level is Level.ERROR and text in found[name].message, found[name]
         assert found[name].remedy
     assert found['results'].level is Level.WARNING

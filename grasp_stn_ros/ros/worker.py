@@ -19,6 +19,7 @@ from std_msgs.msg import Header
 
 from .. import limits, node_settings
 from ..detection import Detection
+from ..messages import why_no_depth
 from ..reasons import GraspError, Reason
 from ..rgbd import RgbdFrame
 from ..stability import Tracker
@@ -184,7 +185,7 @@ class Worker:
             frame = conversions.frame_from_messages(pair.color, pair.depth, pair.info,
                                                     values['intrinsics'])
             if frame.depth is not None and not np.isfinite(frame.depth).any():
-                raise GraspError(Reason.NO_DEPTH, 'not one pixel of the depth image is valid')
+                raise GraspError(Reason.NO_DEPTH, why_no_depth(pair.depth))
             mask = self._mask(pair, frame, values)
         except GraspError as error:
             return None, None, _failure(error)
