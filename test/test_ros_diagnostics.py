@@ -154,7 +154,7 @@ def test_images_without_a_frame_are_right_where_the_parameter_names_it(rig):  # 
     assert it.wait_for('grasp').header.frame_id == 'camera'
 
 
-def test_a_change_of_the_calibration_is_counted(rig):  # noqa: F811
+def test_a_change_of_the_calibration_is_counted_and_logged(rig, capfd):  # noqa: F811
     it = rig()
     listener = Listener(it)
     it.camera.publish()
@@ -170,6 +170,7 @@ def test_a_change_of_the_calibration_is_counted(rig):  # noqa: F811
     it.wait_for('grasp', lambda m: abs(m.pose.position.x - before / 1.5) < 1e-6)
     wait_until(lambda: any({v.key: v.value for v in s.values}['camera_info changes'] == '1'
                            for _, s in list(listener.received)), 'the count')
+    assert 'K [375, 0, 160, 0, 375, 120, 0, 0, 1];' in capfd.readouterr().err
 
 
 def test_losses_are_told_beside_other_troubles_and_once(rig):  # noqa: F811

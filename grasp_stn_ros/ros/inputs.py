@@ -315,8 +315,9 @@ class PairInput:
         # NaN differs from itself: compare what is printed.
         if self._calibration is not None and repr(calibration) != repr(self._calibration):
             self.info_changes += 1
+            matrix = ', '.join(f'{value:.6g}' for value in info.k)
             self._node.get_logger().warning(
-                f'camera_info changed: {info.width}x{info.height}, K {[*info.k]}; if that was no '
+                f'camera_info changed: {info.width}x{info.height}, K [{matrix}]; if that was no '
                 'change of the resolution, check the calibration', throttle_duration_sec=10.0)
             with self.condition:
                 if self._on_calibration is not None:
