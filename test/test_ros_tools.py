@@ -30,7 +30,7 @@ from grasp_stn_ros.recording.reader import Recording, RecordingError
 from grasp_stn_ros.recording.replay import AsNode, compare
 from grasp_stn_ros.recording.writer import STAGES, RecordingWriter, stages_fields
 from grasp_stn_ros.rectangle import GraspRectangle
-from grasp_stn_ros.ros import conversions, parameters, recorder, topics
+from grasp_stn_ros.ros import conversions, doctor, parameters, recorder, topics
 from grasp_stn_ros.ros.doctor import Options, examine
 
 
@@ -275,6 +275,18 @@ def test_a_healthy_camera_and_node(rig):  # noqa: F811
                  'stamp.pairs', 'depth.valid', 'dds.profile'):
         assert found[name].level is Level.OK, found[name]
     assert 'grasp in 100%' in found['results'].message
+
+
+def test_the_doctor_advises_commands_that_exist(ros, monkeypatch, tmp_path):  # noqa: F811
+    def advice():
+        return by_name(examine(Options('/nobody', seconds=0.1)))['node'].remedy
+
+    monkeypatch.setattr(doctor, '_DISCOVERY', 0.1)
+    monkeypatch.setenv('PATH', str(tmp_path))
+    assert 'ros2' not in advice()
+    assert 'grasp_node' in advice()
+    (tmp_path / 'ros2').touch(0o755)
+    assert advice().startswith('ros2 launch grasp_stn_ros')
 
 
 def spoilt(messages: dict) -> dict:
