@@ -18,7 +18,14 @@ from .compressed import depth_from_compressed, is_compressed, rgb_from_compresse
 from .detection import Candidate, Detection, Grasp
 from .reasons import GraspError, Reason
 from .rectangle import GraspRectangle
-from .rgbd import CameraIntrinsics, RgbdFrame, clean_depth, depth_from_millimetres
+from .rgbd import (
+    MAX_DEPTH,
+    MIN_DEPTH,
+    CameraIntrinsics,
+    RgbdFrame,
+    clean_depth,
+    depth_from_millimetres,
+)
 
 # Encoding -> channels and the OpenCV conversion to RGB (None: is RGB).
 _COLOR = {
@@ -92,6 +99,24 @@ def depth_from_message(image: Any) -> np.ndarray:
     if image.encoding == '16UC1':
         return depth_from_millimetres(pixels)
     return clean_depth(pixels)
+
+
+def why_no_depth(image: Any) -> str:
+    """Say why not one pixel of a depth image is valid, as far as its values tell."""
+    text = 'not one pixel of the depth image is valid'
+    if is_compressed(image):
+        return text
+    order = '>' if image.is_bigendian else '<'
+    pixels = pixel_view(image, order + _DEPTH[image.encoding], 1, Reason.INVALID_DEPTH)
+    values = pixels[np.isfinite(pixels) & (pixels > 0)]
+    if values.size == 0:
+        return text
+    unit, scale = ('millimetres', 1000) if image.encoding == '16UC1' else ('metres', 1)
+    text += (f': its values are {values.min():g} to {values.max():g}, {image.encoding} is {unit}, '
+             f'and from {MIN_DEPTH * scale:g} to {MAX_DEPTH * scale:g} can be used')
+    if image.encoding == '32FC1' and MIN_DEPTH <= np.median(values) / 1000 <= MAX_DEPTH:
+        text += '; these look like millimetres: let the driver publish 16UC1, or divide by 1000'
+    return text
 
 
 def intrinsics_from_message(info: Any, size: tuple[int, int],

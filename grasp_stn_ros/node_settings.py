@@ -19,6 +19,9 @@ from .messages import rotation_from_quaternion
 from .middle import weight_of
 from .stability import Stability
 
+# The longer side of a region, pixels: what GraspDetector asks for.
+MINIMUM_REGION = 32
+
 _NOWHERE = (0.0, 0.0, 0.0)
 
 

@@ -6,7 +6,7 @@ from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
-from grasp_stn_ros.ros.environment import share_directory, shared_memory_profile
+from grasp_stn_ros.ros.environment import end_launch, share_directory, shared_memory_profile
 from launch import LaunchDescription
 
 
@@ -29,5 +29,6 @@ def generate_launch_description() -> LaunchDescription:
              namespace=LaunchConfiguration('namespace'), output='screen', emulate_tty=True,
              parameters=[{'seed': number('seed', int), 'objects': number('objects', int),
                           'rate': number('rate', float),
-                          'depth_encoding': number('depth_encoding', str)}]),
+                          'depth_encoding': number('depth_encoding', str)}],
+             on_exit=end_launch),
     ])

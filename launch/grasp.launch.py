@@ -1,6 +1,7 @@
 """Start grasp_node for a camera: `ros2 launch grasp_stn_ros grasp.launch.py --show-args`."""
 
 from pathlib import Path
+from typing import Any
 
 from ament_index_python.packages import PackageNotFoundError, get_package_prefix
 from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
@@ -9,7 +10,13 @@ from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 import yaml
 
-from grasp_stn_ros.ros.environment import share_directory, shared_memory_profile
+from grasp_stn_ros.ros.environment import (
+    end_launch,
+    parameters_in,
+    share_directory,
+    shared_memory_profile,
+)
+from grasp_stn_ros.ros.parameters import BY_NAME
 from launch import LaunchDescription
 
 # Launch arguments that become parameters where they are given; otherwise the camera's file, the
@@ -18,15 +25,40 @@ PARAMETERS = {
     'color_topic': 'topic of the colour image',
     'depth_topic': 'topic of the depth image aligned to colour',
     'camera_info_topic': "topic of the colour camera's calibration",
+    'color_transport': 'raw or compressed (JPEG or PNG beside the raw topic)',
+    'depth_transport': 'raw or compressedDepth',
+    'intrinsics': 'matrix of camera_info: K for raw images, P for rectified ones',
     'frame_id': 'frame of everything published (default: the frame of the colour image)',
     'model': 'weights: default or the path of a .safetensors file',
     'device': 'auto, cpu, cuda or cuda:N',
+    'threads': 'CPU threads of the network, 0 = PyTorch decides',
     'mode': 'continuous or on_demand',
+    'minimum_score': 'candidates below this score are no grasp, 0 to 1',
+    'region': 'region of interest in pixels: "[x, y, width, height]"',
+    'approach': 'support_plane, optical_axis, surface_normal or direction',
     'target_frame': 'frame of the published grasps (default: the frame of the colour image)',
     'autostart': 'true, or false = wait for a lifecycle manager',
     'use_sim_time': 'true to follow /clock, as for bags played with --clock',
 }
 BOOLEANS = {'autostart', 'use_sim_time'}
+
+
+def typed(name: str, text: str) -> Any:
+    """Return a launch argument as the type of the parameter; raises ValueError that names it."""
+    if name in BOOLEANS:
+        return text == 'true'
+    known = BY_NAME[name]
+    if isinstance(known.default, str):
+        return ParameterValue(text, value_type=str)
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        value = text
+    if isinstance(known.default, float) and type(value) is int:
+        value = float(value)
+    if problem := known.problem(value):
+        raise ValueError(problem)
+    return value
 
 
 def cameras() -> list[str]:
@@ -57,14 +89,12 @@ def start_node(context):
             raise FileNotFoundError(f'no such parameter file: {path}')
     values = {}
     for path in files:
-        for section in (yaml.safe_load(path.read_text()) or {}).values():
-            values.update((section or {}).get('ros__parameters') or {})
-    given = {name: argument(name) == 'true' if name in BOOLEANS
-             else ParameterValue(argument(name), value_type=str)
-             for name in PARAMETERS if argument(name)}
+        values.update(parameters_in(path))
+    given = {name: typed(name, argument(name)) for name in PARAMETERS if argument(name)}
     nodes = [Node(package='grasp_stn_ros', executable='grasp_node', name='grasp_node',
                   namespace=argument('namespace'), output='screen', emulate_tty=True,
-                  parameters=[*map(str, files), given])]
+                  parameters=[*map(str, files), given],
+                  on_exit=end_launch if argument('required') == 'true' else None)]
     if argument('rviz') == 'true':
         values.update((name, argument(name)) for name in given)
         # First: where it is missing, nothing has been started yet.
@@ -107,6 +137,9 @@ def generate_launch_description() -> LaunchDescription:
         DeclareLaunchArgument('params_file', default_value='',
                               description='your own parameter file, read after the others'),
         DeclareLaunchArgument('namespace', default_value='', description='namespace of the node'),
+        DeclareLaunchArgument('required', default_value='true', choices=['true', 'false'],
+                              description='end the whole launch, with exit code 1 after a '
+                                          'failure, when the node ends'),
         DeclareLaunchArgument('rviz', default_value='false', choices=['true', 'false'],
                               description='show image, cloud and stages in RViz'),
         DeclareLaunchArgument('fixed_frame', default_value='camera_color_optical_frame',

@@ -262,3 +262,22 @@ def test_the_service_has_every_reason_by_the_same_name_and_number():
     constants = {name: getattr(DetectGrasp.Response, name) for name in dir(kind)
                  if name.isupper() and not name.startswith('_')}
     assert constants == {reason.name: int(reason) for reason in Reason}
+
+
+@pytest.mark.parametrize('encoding, values, words', [
+    ('32FC1', [700.0, 1000.0, np.nan],
+     ['700 to 1000', '32FC1 is metres', 'look like millimetres']),
+    ('32FC1', [0.02, 0.05, np.inf], ['0.02 to 0.05', '0.1 to 10']),
+    ('16UC1', [12000, 30000, 0], ['12000 to 30000', '16UC1 is millimetres', '100 to 10000']),
+    ('16UC1', [0, 0, 0], []), ('32FC1', [np.nan, -1.0, 0.0], [])])
+@pytest.mark.parametrize('big', [False, True])
+def test_depth_in_another_unit_is_named_with_its_values(encoding, values, words, big):
+    dtype = ('>' if big else '<') + {'32FC1': 'f4', '16UC1': 'u2'}[encoding]
+    image = conversions.image_message(np.array([values], dtype), encoding, Header())
+    image.is_bigendian = int(big)
+    assert not np.isfinite(conversions.depth_from_message(image)).any()
+    text = messages.why_no_depth(image)
+    assert text.startswith('not one pixel of the depth image is valid')
+    assert all(word in text for word in words), text
+    assert ('values are' in text) == bool(words)
+    assert ('look like millimetres' in text) == ('look like millimetres' in words)

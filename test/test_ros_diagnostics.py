@@ -6,7 +6,7 @@ import pytest
 from ros_fixtures import SIZE, StubDetector, rig, ros, wait_until  # noqa: F401
 
 from grasp_stn_ros.reasons import GraspError, Reason
-from grasp_stn_ros.ros import conversions
+from grasp_stn_ros.ros import conversions, diagnostics
 
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
 
@@ -52,6 +52,22 @@ def test_silence_then_work(rig):  # noqa: F811
     assert int(values['detections']) > 0
     for cause in ('busy', 'stale', 'no partner', 'negative stamp', 'lost in the middleware'):
         assert int(values[f'dropped: {cause}']) >= 0
+
+
+def test_the_log_says_why_nothing_comes(rig, monkeypatch, capfd):  # noqa: F811
+    monkeypatch.setattr(diagnostics, '_LOGGED_AFTER', 1.0)
+    it = rig()
+    log = []
+
+    def told(text):
+        log.append(capfd.readouterr().err)
+        return text in ''.join(log)
+
+    # Colour and depth come, camera_info never does.
+    it.camera.stream(only=('color', 'depth'))
+    info = f'{it.namespace}/color/camera_info'
+    wait_until(lambda: told(f'no images to work on: nothing arrived on {info} (1 publisher'),
+               'the log')
 
 
 def test_drops_are_counted_by_cause(rig):  # noqa: F811
@@ -113,7 +129,32 @@ def test_a_wrong_clock_is_a_warning(rig):  # noqa: F811
     assert '1000' in message
 
 
-def test_a_change_of_the_calibration_is_counted(rig):  # noqa: F811
+def nameless(messages):
+    for message in messages.values():
+        message.header.frame_id = ''
+    return messages
+
+
+def test_images_without_a_frame_are_a_warning_that_names_the_parameter(rig, capfd):  # noqa: F811
+    it = rig()
+    listener = Listener(it)
+    it.camera.stream(change=nameless)
+    message, _ = listener.wait_for(WARN, 'frame_id')
+    assert 'set the parameter frame_id' in message
+    assert capfd.readouterr().err.count(message) == 1
+    it.camera.stream()
+    listener.wait_for(OK, 'running')
+
+
+def test_images_without_a_frame_are_right_where_the_parameter_names_it(rig):  # noqa: F811
+    it = rig(frame_id='camera')
+    listener = Listener(it)
+    it.camera.stream(change=nameless)
+    listener.wait_for(OK, 'running')
+    assert it.wait_for('grasp').header.frame_id == 'camera'
+
+
+def test_a_change_of_the_calibration_is_counted_and_logged(rig, capfd):  # noqa: F811
     it = rig()
     listener = Listener(it)
     it.camera.publish()
@@ -129,6 +170,7 @@ def test_a_change_of_the_calibration_is_counted(rig):  # noqa: F811
     it.wait_for('grasp', lambda m: abs(m.pose.position.x - before / 1.5) < 1e-6)
     wait_until(lambda: any({v.key: v.value for v in s.values}['camera_info changes'] == '1'
                            for _, s in list(listener.received)), 'the count')
+    assert 'K [375, 0, 160, 0, 375, 120, 0, 0, 1];' in capfd.readouterr().err
 
 
 def test_losses_are_told_beside_other_troubles_and_once(rig):  # noqa: F811
@@ -179,3 +221,17 @@ def test_nan_only_depth_is_named_without_asking_the_detector(rig):  # noqa: F811
     assert 'not one pixel' in response.message
     assert not it.detector.calls
     listener.wait_for(WARN, 'not one pixel')
+
+
+def test_depth_in_millimetres_as_32fc1_is_named(rig):  # noqa: F811
+    it = rig()
+
+    def millimetres(messages):
+        messages['depth'] = conversions.depth_message(
+            np.full((SIZE[1], SIZE[0]), 812.5, np.float32), '32FC1', messages['color'].header)
+        return messages
+
+    it.camera.stream(change=millimetres)
+    response = it.answer(it.call())
+    assert response.reason == Reason.NO_DEPTH
+    assert '812.5 to 812.5, 32FC1 is metres' in response.message

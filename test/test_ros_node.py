@@ -1,6 +1,7 @@
 """The node over real DDS: a pair in, a grasp out, and a name for everything that goes wrong."""
 
 import itertools
+import re
 
 from builtin_interfaces.msg import Time
 import numpy as np
@@ -155,6 +156,25 @@ def test_one_silent_topic_is_named(rig, missing, topic):  # noqa: F811
     assert f'nothing arrived on {it.namespace}/{topic}' in response.message
     assert 'image_raw' not in response.message.split('nothing arrived on')[1] or \
         missing == 'depth'
+
+
+def test_images_without_stamps_are_named(rig):  # noqa: F811
+    it = rig(mode='on_demand')
+    it.camera.stream(stamp=Time())
+    wait_until(lambda: it.node._input.pairs >= 3, 'pairs')
+    response = it.answer(it.call(timeout=0.3))
+    assert response.reason == Reason.TIMEOUT
+    assert 'pairs are zero' in response.message
+
+
+def test_a_timeout_shorter_than_the_period_of_the_camera_is_named(rig):  # noqa: F811
+    it = rig(mode='on_demand')
+    it.tester.create_timer(0.5, it.camera.publish)
+    wait_until(lambda: it.node._input.pairs >= 3, 'pairs')
+    # Now and then a pair does come in time.
+    wait_until(lambda: re.search(
+        r'TIMEOUT.*no pair came within 0\.\d+ s: one comes every \d\.\d+ s; raise',
+        it.answer(it.call(timeout=0.05)).message), 'the sentence')
 
 
 def test_wrong_qos_is_named(rig):  # noqa: F811

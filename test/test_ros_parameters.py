@@ -6,7 +6,7 @@ import pytest
 from ros_fixtures import StubDetector, rig, ros  # noqa: F401
 import yaml
 
-from grasp_stn_ros.node_settings import gripper_from
+from grasp_stn_ros.node_settings import MINIMUM_REGION, gripper_from
 from grasp_stn_ros.ros import parameters
 from grasp_stn_ros.ros.grasp_node import GraspNode
 
@@ -109,6 +109,33 @@ def test_the_node_refuses_to_start_and_says_which(ros, name, value):  # noqa: F8
                   parameter_overrides=[Parameter(name, value=value)])
 
 
+@pytest.mark.parametrize('name, value, meant', [
+    ('minimum_scor', 0.5, 'minimum_score'), ('workspace.minimun', [0.0] * 3, 'workspace.minimum'),
+    ('workspace.lower_corner', [0.0] * 3, 'workspace.m'), ('Mode', 'on_demand', 'mode'),
+    ('griper.jaw_size', 0.02, 'gripper.jaw_size'), ('jaw_size', 0.02, 'gripper.jaw_size')])
+def test_a_misspelt_parameter_is_refused_with_the_one_that_was_meant(ros, name, value, meant):  # noqa: F811
+    from rclpy.parameter import Parameter
+    with pytest.raises(ValueError, match=rf'{name} \(did you mean {meant}'):
+        GraspNode(lambda _: StubDetector(), namespace='/refused',
+                  parameter_overrides=[Parameter(name, value=value)])
+
+
+def test_a_file_for_several_nodes_is_read_and_what_is_foreign_in_it_logged(ros, tmp_path, capfd):  # noqa: F811
+    (tmp_path / 'cell.yaml').write_text(
+        '/**: {ros__parameters: {use_sim_time: false, start_type_description_service: true, '
+        'qos_overrides: {/parameter_events: {publisher: {depth: 10}}}, minimum_score: 0.4, '
+        'robot_description: none}}')
+    node = GraspNode(lambda _: StubDetector(), namespace='/foreign', cli_args=[
+        '--ros-args', '--params-file', str(tmp_path / 'cell.yaml')])
+    try:
+        assert node.state == 'active'
+        assert parameters.values(node)['minimum_score'] == 0.4
+    finally:
+        node.close()
+        node.destroy_node()
+    assert 'no such parameter: robot_description\n' in capfd.readouterr().err
+
+
 def test_the_documentation_has_the_whole_table():
     assert parameters.markdown_table() in (ROOT / 'docs' / 'node.md').read_text(), (
         'run `python -m grasp_stn_ros.ros.parameters` and paste what it prints')
@@ -131,7 +158,8 @@ CELL = {'target_frame': 'base', 'minimum_depth': 0.5, 'maximum_depth': 1.0}
     ({'minimum_depth': 1.5}, 'minimum_depth'),
     ({'maximum_depth': 0.4}, 'maximum_depth'),
     ({'camera_pose': [0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.5]}, 'quaternion'),
-    ({'approach': 'direction', 'approach_direction': [0.0, 0.0, 0.0]}, 'approach_direction')])
+    ({'approach': 'direction', 'approach_direction': [0.0, 0.0, 0.0]}, 'approach_direction'),
+    ({'region': [0, 0, 31, 20]}, 'at least 32 px'), ({'region': [0, 0, 20000, 0]}, '1 on the')])
 def test_values_that_contradict_each_other_are_rejected_with_the_reason(rig, changes, word):  # noqa: F811
     from rclpy.parameter import Parameter
     node = rig(wait=False, autostart=False, **CELL).node
@@ -141,6 +169,26 @@ def test_values_that_contradict_each_other_are_rejected_with_the_reason(rig, cha
     assert not result.successful
     assert word in result.reason
     assert parameters.values(node) == before
+
+
+def test_the_smallest_region_that_can_be_set_is_the_detectors():
+    detector = pytest.importorskip('grasp_stn_ros.detector', reason='torch: run `make setup`')
+    assert detector._MIN_REGION == MINIMUM_REGION
+    detector._checked_region((0, 0, MINIMUM_REGION, 1), (64, 64))
+
+
+def test_a_region_that_does_not_fit_the_image_is_told_by_the_name_of_the_parameter(rig):  # noqa: F811
+    from rclpy.parameter import Parameter
+    it = rig(region=[0, 0, 20000, 20])
+    it.camera.publish()
+    message = it.wait_for('stages').message
+    assert message == ('the parameter region does not fit the image, set another one: region '
+                       'outside the image')
+    assert it.node.set_parameters([Parameter('region', value=[0, 0, 200, 200])])[0].successful
+    it.camera.stream()
+    it.wait_for('grasp')
+    # The same of a request is not the parameter's.
+    assert 'parameter' not in it.answer(it.call(region=(0, 0, 2000, 2000))).message
 
 
 def test_live_parameters_take_effect_on_the_next_frame(rig):  # noqa: F811

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+import re
 import signal
 import subprocess
 import sys
@@ -97,6 +98,34 @@ def test_a_missing_model_is_one_line_and_exit_code_2(tmp_path):
     assert process.returncode == 2
     assert 'none.' in output
     assert 'Traceback' not in output
+
+
+def run_entry(*arguments: str) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, '-m', 'grasp_stn_ros.ros.entry', *arguments],
+                          cwd=HERE.parent, capture_output=True, text=True, timeout=DEADLINE,
+                          check=False)
+
+
+@pytest.mark.parametrize('name, word', [('grasp_node', 'docs/node.md'), ('sim_camera', 'objects')])
+@pytest.mark.parametrize('flag', ['--help', '-h'])
+def test_help_says_how_and_starts_nothing(name, word, flag):
+    done = run_entry(name, flag)
+    assert done.returncode == 0
+    assert f'{name} --ros-args -p' in done.stdout and word in done.stdout
+    assert done.stderr == ''
+
+
+def test_the_help_of_the_camera_names_all_its_parameters():
+    code = (HERE.parent / 'grasp_stn_ros' / 'ros' / 'sim_camera.py').read_text()
+    names = re.findall(r"self\._declare\('(\w+)'", code)
+    text = run_entry('sim_camera', '--help').stdout
+    assert len(names) == 5 and all(name in text for name in names)
+
+
+def test_an_argument_that_ros_would_drop_is_refused():
+    done = run_entry('grasp_node', '-p', 'mode:=on_demand')
+    assert done.returncode == 2
+    assert "unknown argument '-p'" in done.stderr and '--ros-args' in done.stderr
 
 
 def test_a_parameter_of_a_node_that_is_started_may_have_spaces():

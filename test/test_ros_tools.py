@@ -30,7 +30,7 @@ from grasp_stn_ros.recording.reader import Recording, RecordingError
 from grasp_stn_ros.recording.replay import AsNode, compare
 from grasp_stn_ros.recording.writer import STAGES, RecordingWriter, stages_fields
 from grasp_stn_ros.rectangle import GraspRectangle
-from grasp_stn_ros.ros import conversions, parameters, recorder, topics
+from grasp_stn_ros.ros import conversions, doctor, parameters, recorder, topics
 from grasp_stn_ros.ros.doctor import Options, examine
 
 
@@ -277,6 +277,18 @@ def test_a_healthy_camera_and_node(rig):  # noqa: F811
     assert 'grasp in 100%' in found['results'].message
 
 
+def test_the_doctor_advises_commands_that_exist(ros, monkeypatch, tmp_path):  # noqa: F811
+    def advice():
+        return by_name(examine(Options('/nobody', seconds=0.1)))['node'].remedy
+
+    monkeypatch.setattr(doctor, '_DISCOVERY', 0.1)
+    monkeypatch.setenv('PATH', str(tmp_path))
+    assert 'ros2' not in advice()
+    assert 'grasp_node' in advice()
+    (tmp_path / 'ros2').touch(0o755)
+    assert advice().startswith('ros2 launch grasp_stn_ros')
+
+
 def spoilt(messages: dict) -> dict:
     messages['depth'] = conversions.depth_message(np.full((120, 160), np.nan, np.float32),
                                                   '32FC1', messages['depth'].header)
@@ -292,7 +304,7 @@ def test_each_fault_of_a_camera_is_named_with_a_remedy(rig):  # noqa: F811
     wait_until(lambda: each.camera.published > 2, 'images')
     found = by_name(examine(Options(f'{each.namespace}/grasp_node', seconds=2.0)))
     for name, text in (('size', 'not aligned'), ('encoding.color', 'rgb8 or bgr8'),
-                       ('camera_info', 'uncalibrated'), ('depth.valid', 'no valid pixel')):
+                       ('camera_info', 'uncalibrated'), ('depth.valid', 'not one pixel')):
         assert found[name].level is Level.ERROR and text in found[name].message, found[name]
         assert found[name].remedy
     assert found['results'].level is Level.WARNING

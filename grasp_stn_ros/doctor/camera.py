@@ -15,6 +15,7 @@ from ..messages import (
     is_distorted,
     rgb_from_message,
     stamp_nanoseconds,
+    why_no_depth,
 )
 from ..reasons import GraspError
 from .findings import Finding, error, note, ok, warning
@@ -137,8 +138,9 @@ def _depth_quality(depth: Heard) -> Iterator[Finding]:
     valid = np.isfinite(metres)
     share = float(valid.mean())
     if share == 0.0:
-        yield error('depth.valid', f'{depth.topic} has no valid pixel', 'is the lens covered, the '
-                    'emitter off, or the scene nearer than 0.1 m or farther than 10 m?')
+        yield error('depth.valid', f'{depth.topic}: {why_no_depth(depth.last)}', 'is the lens '
+                    'covered, the emitter off, the unit another one, or the scene nearer than '
+                    '0.1 m or farther than 10 m?')
     elif share < _LEAST_VALID_DEPTH:
         yield warning('depth.valid', f'{share:.0%} of the depth pixels are valid',
                       "check distance and lighting; a driver's hole filling and high-density "

@@ -18,6 +18,8 @@ from ..reasons import Reason
 from .inputs import MAXIMUM_LATENCY, PairInput
 
 _SILENT_AFTER = 2.0
+# The log tells it later, when the camera has had time to start, and then again and again.
+_LOGGED_AFTER, _LOGGED_EVERY = 5.0, 10.0
 # Detections that the median and the 95th percentile are taken over.
 _WINDOW = 200
 # Reasons that lie in the set-up and not in the scene: somebody has to do something.
@@ -50,6 +52,7 @@ class Diagnostics:
         self._age: float | None = None
         self._lost_before = 0
         self.failure = ''
+        self.nameless = ''   # what to say about images without a frame
         self._publisher = node.create_publisher(DiagnosticArray, '/diagnostics', 10)
         # A steady clock: with simulated time that stands still, silence is what must be told.
         # A group of its own: a transition may occupy the default one for seconds.
@@ -68,6 +71,7 @@ class Diagnostics:
             self._pairs, self._drops = pairs, drops
             self._since = time.monotonic()
             self._last, self._age, self._lost_before = None, None, 0
+            self.nameless = ''
 
     def deactivated(self) -> None:
         """Watch nothing."""
@@ -109,9 +113,8 @@ class Diagnostics:
             return DiagnosticStatus.ERROR, self.failure
         if pairs is None:
             return DiagnosticStatus.OK, f'{self._node.state}: not detecting'
-        if time.monotonic() - self._since > _SILENT_AFTER and (
-                pairs.silent_topics(_SILENT_AFTER) or pairs.pair_arrivals.age > _SILENT_AFTER):
-            return DiagnosticStatus.ERROR, pairs.diagnosis(_SILENT_AFTER)
+        if silence := self._silence(pairs, _SILENT_AFTER):
+            return DiagnosticStatus.ERROR, silence
         reason, message = self._last or (Reason.OK, '')
         if reason in _ERRORS:
             return DiagnosticStatus.ERROR, message or reason.sentence
@@ -120,6 +123,21 @@ class Diagnostics:
         if reason != Reason.OK:
             return DiagnosticStatus.WARN, message or reason.sentence
         return DiagnosticStatus.OK, 'running' if self._last else 'waiting for the first pair'
+
+    def _silence(self, pairs: PairInput, seconds: float) -> str:
+        """Say why a topic or the pairs have been silent for ``seconds``, '' if they have not."""
+        if time.monotonic() - self._since <= seconds or not (
+                pairs.silent_topics(seconds) or pairs.pair_arrivals.age > seconds):
+            return ''
+        return pairs.diagnosis(seconds)
+
+    def _log_silence(self) -> None:
+        """Whoever only looks at the terminal is told as well."""
+        with self._lock:
+            silence = self._silence(self._pairs, _LOGGED_AFTER) if self._pairs else ''
+        if silence:
+            self._node.get_logger().warning(f'no images to work on: {silence}',
+                                            throttle_duration_sec=_LOGGED_EVERY)
 
     def _lost_since_last(self, pairs: PairInput) -> int:
         """Messages lost since the last status, which is a second ago whatever that one said."""
@@ -133,6 +151,8 @@ class Diagnostics:
         fallback = getattr(self._detector, 'fallback', '')
         if fallback:
             yield fallback
+        if self.nameless:
+            yield self.nameless
         if self._age is not None and not -0.1 < self._age < MAXIMUM_LATENCY:
             yield _CLOCKS.format(abs(self._age))
 
@@ -175,3 +195,4 @@ class Diagnostics:
         array = DiagnosticArray(status=[self.status()])
         array.header.stamp = self._node.get_clock().now().to_msg()
         self._publisher.publish(array)
+        self._log_silence()

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 import os
+from pathlib import Path
+import shutil
+import sys
 import time
 from typing import Any
 
@@ -60,9 +63,8 @@ def examine(options: Options, environ: Mapping[str, str] | None = None) -> Itera
             running = True
             yield ok('node', f'{name} is running, model {values["model"]}, mode {values["mode"]}')
         except graph.GraphError as problem:
-            yield note('node', str(problem), 'ros2 launch grasp_stn_ros grasp.launch.py; its '
-                       'topics are looked at all the same, or those of --color, --depth and '
-                       '--camera-info')
+            yield note('node', str(problem), f'{_start_command()}; its topics are looked at all '
+                       'the same, or those of --color, --depth and --camera-info')
         topics = {**resolved(name, values), **(options.topics or {})}
         kinds = graph.input_types(values)
         heard, stages = _listen(node, executor, topics, kinds, options.seconds)
@@ -76,6 +78,14 @@ def examine(options: Options, environ: Mapping[str, str] | None = None) -> Itera
         yield from camera.check_stamps(heard['color'], heard['depth'], values['sync_slop'])
         if running:
             yield from _results(stages, values, heard['color'], options.seconds)
+
+
+def _start_command() -> str:
+    """How the node is started here: the wheels bring no ``ros2``."""
+    if shutil.which('ros2'):
+        return 'ros2 launch grasp_stn_ros grasp.launch.py'
+    executable = Path(sys.executable).with_name('grasp_node')
+    return str(executable) if executable.is_file() else 'python -m grasp_stn_ros.ros.grasp_node'
 
 
 def _listen(node: Node, executor, topics: Mapping[str, str], kinds: Mapping[str, type],
@@ -152,7 +162,8 @@ def _results(stages: list[GraspStages], values: dict[str, Any], color: Heard,
         if values['mode'] == 'on_demand':
             yield note('results', 'the node is in mode on_demand: it detects when asked',
                        'ros2 service call /grasp_node/detect_grasp '
-                       'grasp_stn_interfaces/srv/DetectGrasp "{timeout: 5.0}"')
+                       'grasp_stn_interfaces/srv/DetectGrasp "{timeout: 5.0}"'
+                       if shutil.which('ros2') else 'examples/simple_client.py asks for a grasp')
         else:
             yield error('results', f'the node found nothing out in {seconds:.0f} s',
                         'mend the errors above; the node says more on /diagnostics')

@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
+import operator
+import statistics
 import threading
 import time
 
@@ -103,6 +105,12 @@ class Arrivals:
     def age(self) -> float:
         """Seconds since the last one; infinite if there was none."""
         return time.monotonic() - self.last
+
+    @property
+    def period(self) -> float:
+        """Seconds from one to the next: the median of the last ten; 0 with fewer than two."""
+        times = tuple(self._times)[-10:]
+        return statistics.median(map(operator.sub, times[1:], times)) if len(times) > 1 else 0.0
 
     @property
     def rate(self) -> float:
@@ -309,8 +317,9 @@ class PairInput:
         # NaN differs from itself: compare what is printed.
         if self._calibration is not None and repr(calibration) != repr(self._calibration):
             self.info_changes += 1
+            matrix = ', '.join(f'{value:.6g}' for value in info.k)
             self._node.get_logger().warning(
-                f'camera_info changed: {info.width}x{info.height}, K {[*info.k]}; if that was no '
+                f'camera_info changed: {info.width}x{info.height}, K [{matrix}]; if that was no '
                 'change of the resolution, check the calibration', throttle_duration_sec=10.0)
             with self.condition:
                 if self._on_calibration is not None:

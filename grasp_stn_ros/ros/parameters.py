@@ -12,6 +12,7 @@ from __future__ import annotations
 import array
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+import difflib
 import json
 import math
 import sys
@@ -31,6 +32,7 @@ from ..grasp_pose import APPROACHES, Gripper
 from ..limits import box
 
 # What the values mean, which recordings need without ROS.
+from ..node_settings import MINIMUM_REGION, region_from
 from ..stability import Stability
 from . import topics
 
@@ -190,8 +192,9 @@ PARAMETERS: tuple[Parameter, ...] = (
               'model card says.', limits=(-1.0, 1000.0), live=True),
     Parameter('service_timeout', 5.0, 'Deadline of a request that names none, seconds.',
               limits=(0.01, 600.0), live=True),
-    Parameter('region', [0, 0, 0, 0], 'Region of interest x, y, width, height in pixels; zeros = '
-              'the largest centred square.', limits=(0, 65535), length=4, live=True),
+    Parameter('region', [0, 0, 0, 0], 'Region of interest x, y, width, height in pixels, at least '
+              f'{MINIMUM_REGION} on the longer side; zeros = the largest centred square.',
+              limits=(0, 65535), length=4, live=True),
     Parameter('maximum_alternatives', 16, 'Largest number of grasps in ~/grasps and of '
               'alternatives in an answer, in descending order of score.', limits=(0, 256),
               live=True),
@@ -253,6 +256,11 @@ PARAMETERS: tuple[Parameter, ...] = (
 
 BY_NAME = {p.name: p for p in PARAMETERS}
 
+# What ROS hands to any node, whether or not its version declares it.
+_OF_ROS = ('use_sim_time', 'start_type_description_service', 'qos_overrides')
+# Names as similar as this are taken for misspelt ones (difflib's ratio).
+_SIMILAR = 0.8
+
 
 def _contradiction(values: Mapping[str, Any]) -> str | None:
     """Say what is wrong with ``values`` (all of them) together, or None."""
@@ -260,6 +268,10 @@ def _contradiction(values: Mapping[str, Any]) -> str | None:
         box(values['workspace.minimum'], values['workspace.maximum'])
     except ValueError as error:
         return f'workspace.minimum, workspace.maximum: {error}'
+    region = region_from(values)
+    if region and (min(region[2:]) < 1 or max(region[2:]) < MINIMUM_REGION):
+        return (f'region is {[*region]} (x, y, width, height), expected at least {MINIMUM_REGION} '
+                'px on the longer side and 1 on the other')
     low, high = values['minimum_depth'], values['maximum_depth']
     if 0 < high <= low:
         return f'minimum_depth is {low} m, expected less than maximum_depth = {high} m'
@@ -279,7 +291,9 @@ def declare(node) -> None:
     Declare every parameter on ``node`` and check the values it was started with.
 
     Beside the table, ``topics.*`` tell the topics of the node: see :mod:`.topics`.
-    Raises ValueError with a sentence that names the parameter, whatever was wrong with it.
+    Raises ValueError with a sentence that names the parameter, whatever was wrong with it, and for
+    a misspelt one: ROS ignores it, and with it a limit that somebody relies on. What resembles no
+    parameter may be meant for another node that reads the same file; it is logged.
     """
     for parameter in PARAMETERS:
         try:
@@ -292,6 +306,25 @@ def declare(node) -> None:
     if problem:
         raise ValueError(problem)
     topics.declare(node, current)
+    strangers = [name for name in sorted(getattr(node, '_parameter_overrides', ()))
+                 if not node.has_parameter(name) and name.partition('.')[0] not in _OF_ROS]
+    if misspelt := {name: meant for name in strangers if (meant := _meant_by(name))}:
+        raise ValueError('no such parameter: ' + '; '.join(
+            f'{name} (did you mean {meant}?)' for name, meant in misspelt.items()))
+    if strangers:
+        node.get_logger().error('ignored, because this node has no such parameter: '
+                                f'{", ".join(strangers)}')
+
+
+def _meant_by(name: str) -> str | None:
+    """Return the parameter that an unknown ``name`` resembles, or None."""
+    name = name.lower()
+    group, dot, own = name.partition('.')
+    if without_group := [known for known in BY_NAME if known.endswith(f'.{name}')]:
+        return without_group[0]
+    members = [known for known in BY_NAME if known.startswith(f'{group}.')] if dot else []
+    near = difflib.get_close_matches(name, members or BY_NAME, 1, 0.0 if members else _SIMILAR)
+    return near[0] if near else None
 
 
 def first_problem(values: Iterable[tuple[str, Any]]) -> str | None:

@@ -23,6 +23,7 @@ from std_msgs.msg import Header
 from grasp_stn_interfaces.srv import DetectGrasp, DetectGraspInImages
 
 from ..detection import Detection
+from ..messages import stamp_nanoseconds
 from ..node_settings import region_from
 from ..reasons import GraspError, Reason
 from . import conversions
@@ -47,6 +48,7 @@ class Ticket:
     pairs_before: int
     pair: Pair | None = None  # that came with the request; None = wait for the camera's
     too_early: int = 0     # pairs that came after the request but were taken before it
+    unstamped: int = 0     # those of them that have no stamp
     stale: int = 0         # pairs that were refused for their age
     started: bool = False
     answer: Future = field(default_factory=Future)
@@ -128,6 +130,7 @@ class Requests:
                 continue
             if pair.taken < ticket.after:
                 ticket.too_early += 1
+                ticket.unstamped += not stamp_nanoseconds(pair.color)
             elif is_stale(pair, self.values):
                 ticket.stale += 1
             else:
@@ -219,6 +222,10 @@ class Requests:
         if ticket.stale:
             return GraspError(Reason.STALE_FRAME, f'{ticket.stale} pairs were older than '
                               f'maximum_frame_age = {self.values["maximum_frame_age"]} s')
+        if ticket.unstamped:
+            return GraspError(Reason.TIMEOUT, f'the stamps of {ticket.unstamped} pairs are zero, '
+                              'so that nobody knows whether they were taken after the request; '
+                              'let the driver stamp its images with the time of capture')
         if ticket.too_early:
             return GraspError(Reason.TIMEOUT, f'{ticket.too_early} pairs arrived, all taken '
                                               'before the request; raise the timeout')
@@ -227,6 +234,10 @@ class Requests:
             return GraspError(Reason.NOT_ACTIVE)
         if pairs.pairs > ticket.pairs_before:
             return GraspError(Reason.TIMEOUT, 'a pair arrived, but the detector was busy')
+        arrivals = pairs.pair_arrivals
+        if arrivals.age < 2 * arrivals.period:
+            return GraspError(Reason.TIMEOUT, f'no pair came within {waited:.2f} s: one comes '
+                              f'every {arrivals.period:.2f} s; raise the timeout above that')
         return GraspError(Reason.TIMEOUT, pairs.diagnosis(waited))
 
 

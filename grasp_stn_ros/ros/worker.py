@@ -19,6 +19,7 @@ from std_msgs.msg import Header
 
 from .. import limits, node_settings
 from ..detection import Detection
+from ..messages import why_no_depth
 from ..reasons import GraspError, Reason
 from ..rgbd import RgbdFrame
 from ..stability import Tracker
@@ -31,6 +32,8 @@ from .transforms import Transforms
 
 # Longest wait for a running detection to end, seconds.
 _PATIENCE = 10.0
+_NAMELESS = ('the frame_id of the images is empty, and with it that of what is published in their '
+             "frame; set the parameter frame_id to the camera's optical frame")
 
 
 class Worker:
@@ -201,7 +204,7 @@ class Worker:
             frame = conversions.frame_from_messages(pair.color, pair.depth, pair.info,
                                                     values['intrinsics'])
             if frame.depth is not None and not np.isfinite(frame.depth).any():
-                raise GraspError(Reason.NO_DEPTH, 'not one pixel of the depth image is valid')
+                raise GraspError(Reason.NO_DEPTH, why_no_depth(pair.depth))
             mask = self._mask(pair, frame, values)
         except GraspError as error:
             return None, None, _failure(error)
@@ -214,6 +217,9 @@ class Worker:
     def _check_frames(self, pair: Pair, values: dict[str, Any]) -> None:
         """Depth in another frame than colour is most often depth that is not aligned."""
         depth, color = pair.depth.header.frame_id, pair.color.header.frame_id
+        self._diagnostics.nameless = '' if values['frame_id'] or color else _NAMELESS
+        if self._diagnostics.nameless:
+            self._node.get_logger().warning(_NAMELESS, throttle_duration_sec=30.0)
         if depth == color:
             return
         if values['frame_mismatch'] == 'refuse':
@@ -261,6 +267,11 @@ class Worker:
         try:
             return self._detector.detect(frame, region=region, minimum_score=score, mask=mask)
         except GraspError as error:
+            if error.reason == Reason.INVALID_REQUEST and region \
+                    and region == node_settings.region_from(values):
+                # Nobody may have asked for anything.
+                return Detection((), None, error.reason, 'the parameter region does not fit the '
+                                 f'image, set another one: {error.detail}')
             return _failure(error)
         except Exception as error:
             self._node.get_logger().error(f'detector failed: {traceback.format_exc()}',
