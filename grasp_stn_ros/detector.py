@@ -368,11 +368,13 @@ class GraspDetector:
                     prepared: NetworkInput) -> list[Candidate]:
         """Add to each the grasp in space, or the reason why there is none."""
         done, feasible = list(candidates), {}
+        # What the network saw is not asked: where it sees no depth, poses need it all the same.
+        blind = prepared.pixels_per_metre is None and not _has_depth(frame, prepared.view.region)
         for i, candidate in enumerate(candidates):
             try:
                 if frame.intrinsics is None:
                     raise GraspError(Reason.INVALID_INTRINSICS)
-                if frame.depth is None:
+                if blind:
                     raise GraspError(Reason.NO_DEPTH)
                 feasible[i] = approach_vector(self.approach, self.approach_direction, frame,
                                               candidate.rectangle, prepared.support)
@@ -404,6 +406,15 @@ def choose(candidates: list[Candidate], minimum_score: float,
             return candidate, Reason.OK, Reason.OK.sentence
     reason = good[0].reason
     return None, reason, f'{reason.sentence} (the best of {len(good)} candidates)'
+
+
+def _has_depth(frame: RgbdFrame, region: tuple[float, float, float, float]) -> bool:
+    """Whether any pixel of ``region`` (x, y, width, height) has depth."""
+    if frame.depth is None:
+        return False
+    left, top, right, bottom = (max(0, round(v)) for v in (
+        region[0], region[1], region[0] + region[2], region[1] + region[3]))
+    return bool(np.isfinite(frame.depth[top:bottom, left:right]).any())
 
 
 def _inside(rectangle: GraspRectangle, region: tuple[float, float, float, float]) -> bool:

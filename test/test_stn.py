@@ -324,6 +324,13 @@ def test_detector_says_why_there_is_no_grasp(small):
     assert without_camera.best is None
     assert without_camera.reason is Reason.INVALID_INTRINSICS
     assert detector.detect(_frame(depth=None)).reason is Reason.NO_DEPTH
+    # As the node: of depth without one valid pixel it is not the approach that is wrong.
+    blind = np.full((480, 640), np.nan, np.float32)
+    assert detector.detect(_frame(depth=blind)).reason is Reason.NO_DEPTH
+    blind[:, :80] = 0.8         # beside the view
+    assert detector.detect(_frame(depth=blind)).reason is Reason.NO_DEPTH
+    colours = GraspDetector(small, modality='rgb', approach='optical_axis')
+    assert colours.detect(_frame()).reason is not Reason.NO_DEPTH
     assert detector.detect(_frame(depth=None), need_pose=False).best is not None
 
 
