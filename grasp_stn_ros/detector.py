@@ -19,7 +19,7 @@ import torch
 
 from . import ensemble
 from .cuda_path import CudaGraph, TensorPreprocessor
-from .detection import MINIMUM_SCORE, Candidate, Detection
+from .detection import MINIMUM_SCORE, Candidate, Detection, refusal
 from .grasp_pose import APPROACHES, Gripper, approach_vector, rectangles_to_grasps
 from .middle import distances_from_middle, prefer_middle
 from .names import MODALITIES
@@ -375,11 +375,12 @@ class GraspDetector:
                 if frame.intrinsics is None:
                     raise GraspError(Reason.INVALID_INTRINSICS)
                 if blind:
-                    raise GraspError(Reason.NO_DEPTH)
+                    raise GraspError(Reason.NO_DEPTH, 'not one pixel of the view has depth')
                 feasible[i] = approach_vector(self.approach, self.approach_direction, frame,
                                               candidate.rectangle, prepared.support)
             except GraspError as error:
-                done[i] = dataclasses.replace(candidate, reason=error.reason)
+                done[i] = dataclasses.replace(candidate, reason=error.reason,
+                                              detail=error.detail)
         if not feasible:
             return done
         grasps = rectangles_to_grasps([candidates[i].rectangle for i in feasible], frame,
@@ -387,7 +388,8 @@ class GraspDetector:
                                       prepared.support,
                                       [candidates[i].finger_depth for i in feasible])
         for i, grasp in zip(feasible, grasps, strict=True):
-            done[i] = dataclasses.replace(candidates[i], reason=grasp.reason) \
+            done[i] = dataclasses.replace(candidates[i], reason=grasp.reason,
+                                          detail=grasp.detail) \
                 if isinstance(grasp, GraspError) else \
                 dataclasses.replace(candidates[i], grasp=grasp)
         return done
@@ -399,13 +401,12 @@ def choose(candidates: list[Candidate], minimum_score: float,
     good = [c for c in candidates if c.score >= minimum_score]
     if not good:
         best_score = candidates[0].score if candidates else 0.0
-        detail = f'best score {best_score:.2f}, minimum score {minimum_score:.2f}'
+        detail = f'best score {best_score:.4g}, minimum score {minimum_score:.4g}'
         return None, Reason.NO_CANDIDATE, f'{Reason.NO_CANDIDATE.sentence} ({detail})'
     for candidate in good:
         if candidate.grasp is not None or not need_pose:
             return candidate, Reason.OK, Reason.OK.sentence
-    reason = good[0].reason
-    return None, reason, f'{reason.sentence} (the best of {len(good)} candidates)'
+    return None, good[0].reason, refusal(good[0], len(good))
 
 
 def _has_depth(frame: RgbdFrame, region: tuple[float, float, float, float]) -> bool:
