@@ -22,6 +22,7 @@ from .cli_common import (
     Shard,
     middle_option,
     model_options,
+    needs_pose,
     open_detector,
     weights_sha256,
 )
@@ -38,6 +39,7 @@ from .names import MODALITIES, SIMULATED, SYSTEMS
 if TYPE_CHECKING:
     from .detection import Detection
     from .image_files import ListedImage
+    from .rgbd import RgbdFrame
 
 # Imports of torch and mujoco stay inside the commands: --help answers at once.
 
@@ -444,7 +446,7 @@ def _candidate_record(candidate) -> dict[str, Any]:
             'theta_at_location': candidate.theta,
             'x': float(rectangle.x), 'y': float(rectangle.y), 'theta': rectangle.theta,
             'opening': rectangle.opening, 'jaw': rectangle.jaw, 'score': candidate.score,
-            'finger_depth': candidate.finger_depth}
+            'finger_depth': candidate.finger_depth, 'reason': candidate.reason.name}
 
 
 def detection_record(image: str, detection: Detection | None, reason: str,
@@ -497,9 +499,12 @@ def detect(rgb: Path | None, depth: Path | None, intrinsics: tuple[float, ...] |
     """
     Find the best grasp in image files.
 
-    DEPTH is a 16-bit PNG in millimetres or a float TIFF in metres, aligned to RGB. Angles are in
-    radians from the image's x axis (right) towards its y axis (down), of the opening direction.
-    Exit status 1 if an image could not be read.
+    DEPTH is a 16-bit PNG in millimetres or a float TIFF in metres, aligned to RGB. With it and
+    the camera matrix a grasp has a pose; without, it is a rectangle in the image. Where depth
+    allows no pose, the reason is said.
+
+    Angles are of the opening direction, from the image's x axis (right) towards its y axis (down):
+    in degrees, with --json in radians. Exit status 1 if an image could not be read.
     """
     from .image_files import read_frame
     from .reasons import GraspError
@@ -520,7 +525,7 @@ def detect(rgb: Path | None, depth: Path | None, intrinsics: tuple[float, ...] |
         else:
             try:
                 frame = read_frame(job.listed.rgb, job.listed.depth, job.listed.intrinsics)
-                detection = detector.detect(frame, region, minimum_score, need_pose=False)
+                detection = detector.detect(frame, region, minimum_score, needs_pose(frame))
                 reason, message = detection.reason.name, detection.message
             except GraspError as error:
                 reason, message = error.reason.name, error.detail or str(error)
@@ -529,7 +534,7 @@ def detect(rgb: Path | None, depth: Path | None, intrinsics: tuple[float, ...] |
         if as_json:
             click.echo(json.dumps(record))
         else:
-            _print_record(record)
+            _print_record(record, frame)
         if stages and detection is not None and frame is not None:
             path = _picture_path(stages, index, len(jobs) > 1)
             picture = draw_stages(frame.rgb, detection, titles=detector.stage_titles)
@@ -543,9 +548,12 @@ def detect(rgb: Path | None, depth: Path | None, intrinsics: tuple[float, ...] |
         sys.exit(1)
 
 
-def _print_record(record: dict[str, Any]) -> None:
+def _print_record(record: dict[str, Any], frame: RgbdFrame | None) -> None:
     if not record['success']:
-        click.echo(f'{record["image"]}: no grasp, {record["reason"]}: {record["message"]}')
+        # Where there are candidates that are good enough, it is the depth that allows none.
+        what = 'no pose:' if record['candidates'] and record['reason'] != 'NO_CANDIDATE' \
+            else 'no grasp,'
+        click.echo(f'{record["image"]}: {what} {record["reason"]}: {record["message"]}')
         return
     click.echo(f'{record["image"]}: x {record["x"]:.1f}  y {record["y"]:.1f}  '
                f'theta {math.degrees(record["theta"]):.1f} deg  opening {record["opening"]:.1f} px'
@@ -557,6 +565,10 @@ def _print_record(record: dict[str, Any]) -> None:
         click.echo(f'  pose: position ({x:.3f}, {y:.3f}, {z:.3f}) m in the optical frame, '
                    f'quaternion ({", ".join(f"{q:.3f}" for q in grasp["quaternion"])}), '
                    f'opening {grasp["opening"] * 1e3:.0f} mm')
+    elif frame is not None:
+        missing = ['no depth image'] * (frame.depth is None) \
+            + ['no --intrinsics'] * (frame.intrinsics is None)
+        click.echo(f'  no pose: {" and ".join(missing)}')
 
 
 if __name__ == '__main__':

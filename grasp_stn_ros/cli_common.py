@@ -12,6 +12,7 @@ from .names import SYSTEMS, TABLES, table_weights
 
 if TYPE_CHECKING:
     from .detector import GraspDetector
+    from .rgbd import RgbdFrame
 
 
 class Commands(click.Group):
@@ -112,6 +113,11 @@ def open_detector(model: str, device: str, threads: int, candidates: int = 0,
                              **settings)
     except (CheckpointError, ValueError) as error:
         raise click.ClickException(str(error)) from None
+
+
+def needs_pose(frame: RgbdFrame) -> bool:
+    """Whether a grasp has to have a pose, as one of the node: where the frame allows any."""
+    return frame.depth is not None and frame.intrinsics is not None
 
 
 def open_as_recorded(model: dict[str, Any], parameters: dict[str, Any]) -> GraspDetector:

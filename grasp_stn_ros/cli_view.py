@@ -12,7 +12,13 @@ import webbrowser
 
 import click
 
-from .cli_common import model_options, open_as_recorded, open_detector, ros_module
+from .cli_common import (
+    model_options,
+    needs_pose,
+    open_as_recorded,
+    open_detector,
+    ros_module,
+)
 from .detection import MINIMUM_SCORE
 
 if TYPE_CHECKING:
@@ -172,7 +178,7 @@ def _detected(named: Iterable[Named], opener: Callable[[], GraspDetector],
         except GraspError as error:
             click.echo(f'{each.name}: {error.reason.name}: {error.detail or error}', err=True)
             continue
-        detection = detector.detect(frame, None, minimum_score, need_pose=False)
+        detection = detector.detect(frame, None, minimum_score, needs_pose(frame))
         yield Shown(each.name, frame, detection, titles=tuple(detector.stage_titles))
 
 

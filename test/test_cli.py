@@ -80,6 +80,39 @@ def test_detect_in_a_region(scene_files):
     assert refused['reason'] == 'INVALID_REQUEST'
 
 
+def test_depth_that_allows_no_pose_is_said(scene_files):
+    folder, _, intrinsics = scene_files
+    millimetres = cv2.imread(str(folder / 'depth.png'), cv2.IMREAD_UNCHANGED)
+    uneven = np.random.default_rng(0).integers(400, 4000, millimetres.shape).astype(np.uint16)
+    made = {'zeros.png': (np.zeros_like(millimetres), 'NO_DEPTH'),
+            'millimetres.tiff': (millimetres.astype(np.float32), 'NO_DEPTH'),
+            'uneven.png': (uneven, 'NO_SUPPORT_PLANE')}
+    for name, (image, _) in made.items():
+        cv2.imwrite(str(folder / name), image)
+    (folder / 'bad.txt').write_text('\n'.join(f'"{folder}/rgb.png" {name}' for name in made))
+    arguments = ['detect', '--list', folder / 'bad.txt', '--intrinsics', *camera(intrinsics),
+                 '--minimum-score', 0]
+    records = map(json.loads, run(*arguments, '--json').stdout.splitlines())
+    said = run(*arguments).stdout.splitlines()
+    for (_, reason), record, line in zip(made.values(), records, said, strict=True):
+        assert (record['success'], record['reason'], record['grasp']) == (False, reason, None)
+        assert Reason[reason].sentence in record['message']
+        assert {c['reason'] for c in record['candidates']} == {reason}
+        assert f'rgb.png: no pose: {reason}: {Reason[reason].sentence}' in line
+
+
+def test_without_depth_or_camera_it_is_said_that_there_is_no_pose(scene_files):
+    folder, _, intrinsics = scene_files
+    colour, depth = folder / 'rgb.png', folder / 'depth.png'
+    lines = [f'"{colour}"', f'"{colour}" "{depth}"',
+             f'"{colour}" ' + ' '.join(map(str, camera(intrinsics)))]
+    (folder / 'list.txt').write_text('\n'.join(lines))
+    said = run('detect', '--list', folder / 'list.txt').output.splitlines()
+    assert said[1::2] == ['  no pose: no depth image and no --intrinsics',
+                          '  no pose: no --intrinsics', '  no pose: no depth image']
+    assert all('theta' in line for line in said[::2])
+
+
 def test_detect_needs_nothing_but_colour(scene_files):
     folder, mask, _ = scene_files
     record = json.loads(run('detect', folder / 'rgb.png', '--json').output)
