@@ -262,8 +262,8 @@ def _edit(path, change):
 @pytest.mark.parametrize('damage, message', [
     (lambda p: p.write_bytes(p.read_bytes()[:1000]), 'corrupt'),
     (lambda p: p.write_bytes(b''), 'corrupt'),
-    (lambda p: p.unlink(), 'cannot be read'),
-    (lambda p: p.with_suffix('.json').unlink(), 'is missing'),
+    (lambda p: p.unlink(), 'net.safetensors is missing'),
+    (lambda p: p.with_suffix('.json').unlink(), 'net.json is missing'),
     (lambda p: p.with_suffix('.json').write_text('{'), 'cannot be read'),
     (lambda p: p.with_suffix('.json').write_text('[]'), 'format'),
     (lambda p: _edit(p, lambda s: s.update(format='other/9')), 'other/9'),
