@@ -120,7 +120,7 @@ main.add_command(stress)
 @model_options
 def accuracy(data: Path, split: Path | None, images: int | None, modality: str, holes: float,
              turns: int, output: Path | None, worst: Path | None, middle_weight: float | None,
-             model: str, system: str | None, trained_on: str, device: str, threads: int,
+             model: str, system: str | None, trained_on: str | None, device: str, threads: int,
              candidates: int) -> None:
     """Rectangle metric (IoU > 25 %, 30 degrees) and its strict version (50 %, 15 degrees)."""
     from .data.open import open_dataset
@@ -178,7 +178,7 @@ def accuracy(data: Path, split: Path | None, images: int | None, modality: str, 
 @middle_option
 @model_options
 def lift(scenes: int, seed: int, meshes: Path | None, output: Path | None, worst: Path | None,
-         middle_weight: float | None, model: str, system: str | None, trained_on: str,
+         middle_weight: float | None, model: str, system: str | None, trained_on: str | None,
          device: str, threads: int, candidates: int) -> None:
     """Lift success under strict physics, against the long-axis baseline on the same scenes."""
     from rich.progress import track
@@ -224,7 +224,7 @@ def lift(scenes: int, seed: int, meshes: Path | None, output: Path | None, worst
 @middle_option
 @model_options
 def clutter(scenes: int, objects: int, seed: int, output: Path | None, worst: Path | None,
-            middle_weight: float | None, model: str, system: str | None, trained_on: str,
+            middle_weight: float | None, model: str, system: str | None, trained_on: str | None,
             device: str, threads: int, candidates: int) -> None:
     """Clear tables under strict physics, until they are empty or after 3 failures in a row."""
     from rich.progress import track
@@ -494,7 +494,7 @@ def _picture_path(stages: Path, index: int, many: bool) -> Path:
 def detect(rgb: Path | None, depth: Path | None, intrinsics: tuple[float, ...] | None,
            list_file: Path | None, as_json: bool, stages: Path | None,
            region: tuple[float, float, float, float] | None, minimum_score: float, model: str,
-           system: str | None, trained_on: str, device: str, threads: int,
+           system: str | None, trained_on: str | None, device: str, threads: int,
            candidates: int) -> None:
     """
     Find the best grasp in image files.

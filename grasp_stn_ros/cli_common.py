@@ -56,8 +56,8 @@ def model_options(command):
                               'package.'),
             click.option('--system', type=click.Choice(SYSTEMS),
                          help='Instead of --model: this row of Table I.'),
-            click.option('--trained-on', type=click.Choice(TABLES), default=TABLES[0],
-                         show_default=True, help='Which weights of --system.'),
+            click.option('--trained-on', type=click.Choice(TABLES),
+                         help=f'Which weights of --system.  [default: {TABLES[0]}]'),
             click.option('--device', default='auto', show_default=True,
                          help='auto, cpu, cuda or cuda:N'),
             click.option('--threads', type=click.IntRange(0), default=0, show_default=True,
@@ -75,14 +75,18 @@ middle_option = click.option(
          'metre from it.  [default: as the model card says]')
 
 
-def _chosen(model: str, system: str | None, trained_on: str) -> str:
+def _chosen(model: str, system: str | None, trained_on: str | None) -> str:
     """Return what of :func:`model_options` names the weights, as the detector takes it."""
     from .detector import find_weights
     from .stn.checkpoint import CheckpointError
     if system and model != 'default':
         raise click.UsageError('give --system or --model, not both')
     if not system:
+        if trained_on:
+            raise click.UsageError(f'--trained-on {trained_on} chooses weights of --system, which '
+                                   'is not given')
         return model
+    trained_on = trained_on or TABLES[0]
     # Not the shipped multi-stage network, but the one in the paper's own setting.
     try:
         return str(find_weights(table_weights(trained_on, system)))
@@ -92,7 +96,7 @@ def _chosen(model: str, system: str | None, trained_on: str) -> str:
             f'with: grasp_stn train --system {system}, and name them with --model') from None
 
 
-def weights_sha256(model: str, system: str | None, trained_on: str) -> str:
+def weights_sha256(model: str, system: str | None, trained_on: str | None) -> str:
     """SHA-256 of the weights that :func:`model_options` chose: what a figure is of."""
     from .detector import default_weights
     from .stn import checkpoint
@@ -102,7 +106,7 @@ def weights_sha256(model: str, system: str | None, trained_on: str) -> str:
 
 
 def open_detector(model: str, device: str, threads: int, candidates: int = 0,
-                  system: str | None = None, trained_on: str = TABLES[0],
+                  system: str | None = None, trained_on: str | None = None,
                   **settings: Any) -> GraspDetector:
     """Load what :func:`model_options` chose; ``settings`` are further ones of the detector."""
     from .detector import GraspDetector

@@ -156,7 +156,8 @@ def _sides(against: str | None, has_results: bool, model: dict[str, Any],
         return a, replaying.Side('recorded', node.recorded)
     if against is None:
         return a, None
-    other = open_as_recorded({**model, 'model': against, 'system': None}, parameters)
+    other = open_as_recorded({**model, 'model': against, 'system': None, 'trained_on': None},
+                             parameters)
     b = replaying.Side(other.model_name, node.again(other))
     if a.name == b.name:
         a, b = replace(a, name=f'{a.name} (A)'), replace(b, name=f'{b.name} (B)')

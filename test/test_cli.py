@@ -185,6 +185,7 @@ def test_depth_files_of_other_types_are_refused(tmp_path):
     (['detect'], 'give an RGB image or --list'),
     (['detect', 'x.png', '--model', 'nowhere.safetensors'], 
      'nowhere.safetensors is missing'),
+    (['detect', 'x.png', '--trained-on', 'simulated'], '--system, which is not given'),
     (['detect', 'x.png', '--device', 'tpu'], 'expected auto, cpu'),
     (['detect', 'x.png', '--intrinsics', '0', '0', '0', '0'], 'uncalibrated'),
     (['simulate', '--scenes', '1', '--out', 'x', '--shard', '3/2'], 'between 0 and N - 1'),
