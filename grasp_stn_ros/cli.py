@@ -122,7 +122,16 @@ def accuracy(data: Path, split: Path | None, images: int | None, modality: str, 
              turns: int, output: Path | None, worst: Path | None, middle_weight: float | None,
              model: str, system: str | None, trained_on: str | None, device: str, threads: int,
              candidates: int) -> None:
-    """Rectangle metric (IoU > 25 %, 30 degrees) and its strict version (50 %, 15 degrees)."""
+    """
+    Rectangle metric (IoU > 25 %, 30 degrees) and its strict version (50 %, 15 degrees).
+
+    Printed are shares of the n images that have a graspable label: "plain", the best grasp is
+    correct by the rectangle metric; "strict", by the strict version; "any_plain", any candidate is
+    correct by the rectangle metric; "located", a proposed location lies within 8 pixels of the
+    network's view (400 wide) of a label's centre; "plain_share_above_0.1", plain where at least a
+    tenth of the labels in the image are graspable. "plain_rgbd" and "strict_rgbd" are of the
+    n_rgbd images with depth, where not all have it.
+    """
     from .data.open import open_dataset
     from .data.sample import DataError, Dataset
     from .data.splits import Split, Subset
@@ -144,6 +153,10 @@ def accuracy(data: Path, split: Path | None, images: int | None, modality: str, 
         if holes:
             frames = WithHoles(frames, holes)
         outcomes = judge(detector, frames, images)
+        if not outcomes:
+            raise DataError(f'NO_LABELS: no image of {data}'
+                            + (f' in the test part of {split}' if split else '')
+                            + ' has a graspable label; there is nothing to judge')
         result = summarize(outcomes)
     except DataError as error:
         raise click.ClickException(str(error)) from None

@@ -183,7 +183,7 @@ def test_depth_files_of_other_types_are_refused(tmp_path):
 
 @pytest.mark.parametrize('arguments, message', [
     (['detect'], 'give an RGB image or --list'),
-    (['detect', 'x.png', '--model', 'nowhere.safetensors'], 
+    (['detect', 'x.png', '--model', 'nowhere.safetensors'],
      'nowhere.safetensors is missing'),
     (['detect', 'x.png', '--trained-on', 'simulated'], '--system, which is not given'),
     (['detect', 'x.png', '--device', 'tpu'], 'expected auto, cpu'),
@@ -210,6 +210,14 @@ def test_simulate_and_evaluate(tmp_path):
     assert result.exit_code == 0, result.output
     accuracy = json.loads((tmp_path / 'a.json').read_text())
     assert accuracy['images'] == 2 and accuracy['middle_weight'] == 10
+    for path in (tmp_path / 'd').glob('0*.json'):
+        labels = json.loads(path.read_text())
+        for label in labels['grasps']:
+            label['successes'] = 0
+        path.write_text(json.dumps(labels))
+    result = run('evaluate', 'accuracy', '--data', tmp_path / 'd', '--json', tmp_path / 'n.json')
+    assert result.exit_code == 1 and 'NO_LABELS' in result.output
+    assert not (tmp_path / 'n.json').exists()
     result = run('evaluate', 'lift', '--scenes', 2, '--seed', SEED, '--json', tmp_path / 'l.json')
     assert result.exit_code == 0, result.output
     lift = json.loads((tmp_path / 'l.json').read_text())
