@@ -64,7 +64,7 @@ def view(source: Path | None, depth: Path | None, intrinsics: tuple[float, ...] 
          scenes: int | None, seed: int, objects: int | None, node: str | None, recorded: bool,
          limit: int | None, save: Path | None, screenshot: Path | None, size: tuple[int, int],
          port: int, opened: bool, minimum_score: float | None, **model) -> None:
-    r"""
+    """
     Show image, depth, 3-D cloud, all four stages and every score, with a timeline to scrub.
 
     SOURCE is an MCAP recording, a colour image (with its aligned DEPTH image), a folder of images
@@ -75,7 +75,7 @@ def view(source: Path | None, depth: Path | None, intrinsics: tuple[float, ...] 
     grasp_stn view rgb.png depth.png --intrinsics 525 525 319.5 239.5
     grasp_stn view recording.mcap
     grasp_stn view --node                # a running grasp_node, live
-    """
+    """  # noqa: D301  (click wants the character, not a backslash)
     given = [name for name, value in (('SOURCE', source), ('--simulate', scenes),
                                       ('--node', node)) if value]
     if len(given) != 1:

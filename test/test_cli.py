@@ -199,6 +199,14 @@ def test_errors_say_what_to_do(arguments, message, tmp_path, monkeypatch):
     assert result.exception is None or isinstance(result.exception, SystemExit)
 
 
+@pytest.mark.parametrize('command', ['view', 'replay'])
+def test_examples_in_the_help_have_lines_of_their_own(command):
+    lines = [line.strip() for line in run(command, '--help').output.splitlines()]
+    assert not any('\\b' in line or '\b' in line for line in lines)
+    assert sum(line.startswith(f'grasp_stn {command} ') for line in lines) >= 2
+    assert not any(line.count(f'grasp_stn {command} ') > 1 for line in lines)
+
+
 def test_simulate_and_evaluate(tmp_path):
     assert run('simulate', '--scenes', 2, '--seed', SEED, '--out', tmp_path / 'd').exit_code == 0
     again = run('simulate', '--scenes', 2, '--seed', SEED, '--out', tmp_path / 'd')
