@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
 import itertools
 from pathlib import Path
 import sys
@@ -89,7 +90,7 @@ def view(source: Path | None, depth: Path | None, intrinsics: tuple[float, ...] 
     try:
         from .viewing.browser import BrowserError, find_chromium, take_picture
         from .viewing.scene import Scene
-        from .viewing.server import Page, arrange, save_to
+        from .viewing.server import Page, arrange, check_new, free_port, saving
         from .viewing.sources import SourceError
     except ImportError as error:
         raise click.ClickException(str(error)) from None
@@ -98,14 +99,11 @@ def view(source: Path | None, depth: Path | None, intrinsics: tuple[float, ...] 
     try:
         if screenshot:
             find_chromium()
-        scene = Scene()
         if save:
-            save_to(scene, save)
+            check_new(save)
         else:
-            page = Page(scene, port)
-            click.echo(f'viewer: {page.address}')
-            if opened and not screenshot:
-                webbrowser.open(page.address)
+            free_port(port)
+        scene = Scene()
         shown: Iterable[Shown]
         if node is not None:
             shown = ros_module('view_source').watch(
@@ -117,11 +115,20 @@ def view(source: Path | None, depth: Path | None, intrinsics: tuple[float, ...] 
             shown = _detected(named, _opener(model),
                               MINIMUM_SCORE if minimum_score is None else minimum_score)
         count = 0
-        for count, moment in enumerate(itertools.islice(shown, limit), 1):
-            scene.log(moment)
-            if count == 1:
-                arrange(scene, moment, paused=screenshot is not None)
-        scene.recording.flush()
+        with ExitStack() as stack:
+            for count, moment in enumerate(itertools.islice(shown, limit), 1):
+                if count == 1 and save:
+                    stack.enter_context(saving(scene, save))
+                elif count == 1:
+                    # Not before there is something to show.
+                    page = Page(scene, port)
+                    click.echo(f'viewer: {page.address}')
+                    if opened and not screenshot:
+                        webbrowser.open(page.address)
+                scene.log(moment)
+                if count == 1:
+                    arrange(scene, moment, paused=screenshot is not None)
+            scene.recording.flush()
         click.echo(f'{count} frames')
         if count == 0:
             raise click.ClickException('NO_FRAMES: there was nothing to show')
