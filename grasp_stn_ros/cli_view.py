@@ -179,12 +179,16 @@ def _detected(named: Iterable[Named], opener: Callable[[], GraspDetector],
     from .reasons import GraspError
     from .viewing.scene import Shown
     detector = opener()
+    told = False
     for each in named:
         try:
             frame = each.read()
         except GraspError as error:
             click.echo(f'{each.name}: {error.reason.name}: {error.detail or error}', err=True)
             continue
+        if frame.depth is not None and frame.intrinsics is None and not told:
+            click.echo('no --intrinsics: no poses and nothing in 3-D', err=True)
+            told = True
         detection = detector.detect(frame, None, minimum_score, needs_pose(frame))
         yield Shown(each.name, frame, detection, titles=tuple(detector.stage_titles))
 

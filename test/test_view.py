@@ -162,6 +162,15 @@ def test_a_folder_without_images_is_named(tmp_path):
         assert 'viewer:' not in result.output and not list(tmp_path.iterdir())
 
 
+def test_depth_without_a_camera_is_said_to_give_no_poses(tmp_path):
+    frame = box_on_table().frame
+    cv2.imwrite(str(tmp_path / '1_rgb.png'), frame.rgb)
+    cv2.imwrite(str(tmp_path / '1_depth.png'), (frame.depth * 1000).astype(np.uint16))
+    result = run('view', tmp_path, '--save', tmp_path / 'x.rrd', '--threads', 1)
+    assert result.exit_code == 0, result.output
+    assert result.output.count('no --intrinsics: no poses and nothing in 3-D') == 1
+
+
 @pytest.mark.timeout(600)
 def test_a_browser_shows_it(tmp_path):
     try:
