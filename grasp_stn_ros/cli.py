@@ -529,7 +529,9 @@ def detect(rgb: Path | None, depth: Path | None, intrinsics: tuple[float, ...] |
     except GraspError as error:
         raise click.ClickException(str(error)) from None
     detector = open_detector(model, device, threads, candidates, system, trained_on)
-    detector.warm_up()
+    # There may be a network of its own for images without depth.
+    for with_depth in {job.listed.depth is not None for job in jobs if job.listed}:
+        detector.warm_up(with_depth)
     broken = 0
     for index, job in enumerate(jobs):
         detection, frame = None, None

@@ -155,15 +155,17 @@ class GraspDetector:
         self.approach = approach
         self.approach_direction = approach_direction
 
-    def warm_up(self) -> None:
-        """Run the whole way until the first real frame is not a slow one."""
+    def warm_up(self, with_depth: bool = True) -> None:
+        """Run the whole way until the first real frame, with or without depth, is not slow."""
         rgb = np.full((480, 640, 3), 90, np.uint8)
         depth = np.full((480, 640), 0.8, np.float32)
         # A block on a table: something to propose, and a pose to compute.
         rgb[210:270, 300:340], depth[210:270, 300:340] = (200, 60, 40), 0.75
         # TorchScript watches the first two runs, and optimizes what it has seen.
-        for _ in range(1 if self._model.tracer is None else 3):
-            self.detect(RgbdFrame(rgb, depth, CameraIntrinsics(525.0, 525.0, 319.5, 239.5)))
+        network = self._model.for_images(with_depth)
+        for _ in range(1 if network.tracer is None else 3):
+            self.detect(RgbdFrame(rgb, depth if with_depth else None,
+                                  CameraIntrinsics(525.0, 525.0, 319.5, 239.5)))
 
     def suspend(self) -> None:
         """Move the network off a GPU and free its memory there, until :meth:`resume`."""

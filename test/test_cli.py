@@ -121,6 +121,38 @@ def test_detect_needs_nothing_but_colour(scene_files):
     assert near[round(record['y']), round(record['x'])]
 
 
+@pytest.mark.parametrize('depths', [(False,), (True, False)])
+def test_what_the_images_need_is_warmed_up_and_nothing_else(scene_files, depths, monkeypatch):
+    folder, _, _ = scene_files
+    warmed, seen, parts = [], [], []
+    original, detect = GraspDetector.warm_up, GraspDetector.detect
+
+    def warm_up(self, with_depth=True):
+        original(self, with_depth)
+        warmed.append(with_depth)
+
+    def count(detector):
+        networks = {detector._model.for_images(depth) for depth in (True, False)}
+        return sum(len(network.tracer._parts) for network in networks)
+
+    def watched(self, frame, *arguments, **named):
+        if len(warmed) < len(depths):
+            return detect(self, frame, *arguments, **named)
+        before = count(self)
+        found = detect(self, frame, *arguments, **named)
+        seen.append(frame.depth is not None)
+        parts.append((before, count(self)))
+        return found
+
+    monkeypatch.setattr(GraspDetector, 'warm_up', warm_up)
+    monkeypatch.setattr(GraspDetector, 'detect', watched)
+    (folder / 'warm.txt').write_text('\n'.join(
+        f'"{folder}/rgb.png"' + f' "{folder}/depth.png"' * depth for depth in depths))
+    assert run('detect', '--list', folder / 'warm.txt', '--device', 'cpu').exit_code == 0
+    assert sorted(warmed) == sorted(depths) and seen == list(depths)
+    assert len({n for pair in parts for n in pair}) == 1, 'images have nothing left to trace'
+
+
 def test_candidates_option_sets_k(scene_files):
     folder, _, _ = scene_files
     record = json.loads(run('detect', folder / 'rgb.png', folder / 'depth.png', '--json',
