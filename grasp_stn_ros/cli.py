@@ -24,6 +24,8 @@ from .cli_common import (
     model_options,
     needs_pose,
     open_detector,
+    pose_options,
+    pose_settings,
     weights_sha256,
 )
 from .cli_doctor import doctor
@@ -503,11 +505,13 @@ def _picture_path(stages: Path, index: int, many: bool) -> Path:
                    'square. Cornell is learned at 104 74 400 400.')
 @click.option('--minimum-score', type=click.FloatRange(0, 1), default=MINIMUM_SCORE,
               show_default=True, help='Below this score a candidate is no grasp.')
+@pose_options
 @model_options
 def detect(rgb: Path | None, depth: Path | None, intrinsics: tuple[float, ...] | None,
            list_file: Path | None, as_json: bool, stages: Path | None,
-           region: tuple[float, float, float, float] | None, minimum_score: float, model: str,
-           system: str | None, trained_on: str | None, device: str, threads: int,
+           region: tuple[float, float, float, float] | None, minimum_score: float,
+           gripper: str | None, approach: str, approach_direction: tuple[float, ...] | None,
+           model: str, system: str | None, trained_on: str | None, device: str, threads: int,
            candidates: int) -> None:
     """
     Find the best grasp in image files.
@@ -528,7 +532,8 @@ def detect(rgb: Path | None, depth: Path | None, intrinsics: tuple[float, ...] |
         jobs = list(_jobs(rgb, depth, intrinsics, list_file))
     except GraspError as error:
         raise click.ClickException(str(error)) from None
-    detector = open_detector(model, device, threads, candidates, system, trained_on)
+    detector = open_detector(model, device, threads, candidates, system, trained_on,
+                             **pose_settings(gripper, approach, approach_direction))
     # There may be a network of its own for images without depth.
     for with_depth in {job.listed.depth is not None for job in jobs if job.listed}:
         detector.warm_up(with_depth)

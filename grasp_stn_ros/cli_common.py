@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import errno
 import importlib
+import math
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from .grasp_pose import APPROACHES
 from .names import SYSTEMS, TABLES, table_weights
 
 if TYPE_CHECKING:
@@ -73,6 +75,40 @@ middle_option = click.option(
     '--middle-weight', type=click.FloatRange(0),
     help="Prefer grasps near the middle of their object, by so much of the score's logit for each "
          'metre from it.  [default: as the model card says]')
+
+
+def pose_options(command):
+    """Give a command the options that say how poses are made; see `pose_settings`."""
+    for option in reversed((
+            click.option('--gripper', metavar='NAME|FILE.yaml',
+                         help='A name in config/grippers/ or a file of that form.  [default: '
+                              '85 mm wide]'),
+            click.option('--approach', type=click.Choice(APPROACHES), default=APPROACHES[0],
+                         show_default=True, help='Where the gripper comes from.'),
+            click.option('--approach-direction', nargs=3, type=float, metavar='X Y Z',
+                         help='Of --approach direction, in the optical frame.  [default: '
+                              '0 0 1]'))):
+        command = option(command)
+    return command
+
+
+def pose_settings(gripper: str | None, approach: str,
+                  approach_direction: tuple[float, ...] | None) -> dict[str, Any]:
+    """Return what :func:`pose_options` chose as settings of :func:`open_detector`."""
+    from .node_settings import read_gripper
+    settings: dict[str, Any] = {'approach': approach}
+    if approach_direction:
+        if approach != 'direction':
+            raise click.UsageError('--approach-direction belongs to --approach direction')
+        if not any(approach_direction) or not all(map(math.isfinite, approach_direction)):
+            raise click.UsageError('--approach-direction must not be zero')
+        settings['approach_direction'] = approach_direction
+    if gripper:
+        try:
+            settings['gripper'] = read_gripper(gripper)
+        except ValueError as error:
+            raise click.ClickException(str(error)) from None
+    return settings
 
 
 def _chosen(model: str, system: str | None, trained_on: str | None) -> str:

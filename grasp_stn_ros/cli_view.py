@@ -18,9 +18,12 @@ from .cli_common import (
     needs_pose,
     open_as_recorded,
     open_detector,
+    pose_options,
+    pose_settings,
     ros_module,
 )
 from .detection import MINIMUM_SCORE
+from .grasp_pose import APPROACHES
 
 if TYPE_CHECKING:
     from .detector import GraspDetector
@@ -60,11 +63,17 @@ _PICTURE_SECONDS = 600.0
 @click.option('--minimum-score', type=click.FloatRange(0, 1),
               help='Below this score a candidate is no grasp.  [default: '
                    f'{MINIMUM_SCORE}, or as recorded]')
+@click.option('--region', nargs=4, type=float, metavar='X Y WIDTH HEIGHT',
+              help='Part of the images to look at, in pixels; default is the largest centred '
+                   'square, or as recorded.')
+@pose_options
 @model_options
 def view(source: Path | None, depth: Path | None, intrinsics: tuple[float, ...] | None,
          scenes: int | None, seed: int, objects: int | None, node: str | None, recorded: bool,
          limit: int | None, save: Path | None, screenshot: Path | None, size: tuple[int, int],
-         port: int, opened: bool, minimum_score: float | None, **model) -> None:
+         port: int, opened: bool, minimum_score: float | None,
+         region: tuple[float, float, float, float] | None, gripper: str | None, approach: str,
+         approach_direction: tuple[float, ...] | None, **model) -> None:
     """
     Show image, depth, 3-D cloud, all four stages and every score, with a timeline to scrub.
 
@@ -87,6 +96,11 @@ def view(source: Path | None, depth: Path | None, intrinsics: tuple[float, ...] 
     if screenshot and screenshot.suffix.lower() != '.png':
         raise click.ClickException(f'BAD_NAME: screenshots end in .png, {screenshot} does not')
     _check(source, depth, recorded)
+    pose = pose_settings(gripper, approach, approach_direction)
+    if (node is not None or (source is not None and source.suffix == '.mcap')) \
+            and (region or pose != pose_settings(None, APPROACHES[0], None)):
+        raise click.UsageError('a node and its recording have a region, a gripper and an approach '
+                               'of their own; the options are for images and --simulate')
     try:
         from .viewing.browser import BrowserError, find_chromium, take_picture
         from .viewing.scene import Scene
@@ -103,7 +117,7 @@ def view(source: Path | None, depth: Path | None, intrinsics: tuple[float, ...] 
             check_new(save)
         else:
             free_port(port)
-        scene = Scene()
+        scene = Scene(pose.get('gripper'))
         shown: Iterable[Shown]
         if node is not None:
             shown = ros_module('view_source').watch(
@@ -112,7 +126,7 @@ def view(source: Path | None, depth: Path | None, intrinsics: tuple[float, ...] 
             shown = _recording(source, recorded, model, minimum_score, scene)
         else:
             named = _named(source, depth, intrinsics, scenes, seed, objects)
-            shown = _detected(named, _opener(model),
+            shown = _detected(named, _opener({**model, **pose}), region,
                               MINIMUM_SCORE if minimum_score is None else minimum_score)
         count = 0
         with ExitStack() as stack:
@@ -174,6 +188,7 @@ def _opener(model: dict[str, Any]) -> Callable[[], GraspDetector]:
 
 
 def _detected(named: Iterable[Named], opener: Callable[[], GraspDetector],
+              region: tuple[float, float, float, float] | None,
               minimum_score: float) -> Iterator[Shown]:
     """Read frame after frame and detect; what cannot be read is said and left out."""
     from .reasons import GraspError
@@ -189,7 +204,7 @@ def _detected(named: Iterable[Named], opener: Callable[[], GraspDetector],
         if frame.depth is not None and frame.intrinsics is None and not told:
             click.echo('no --intrinsics: no poses and nothing in 3-D', err=True)
             told = True
-        detection = detector.detect(frame, None, minimum_score, needs_pose(frame))
+        detection = detector.detect(frame, region, minimum_score, needs_pose(frame))
         yield Shown(each.name, frame, detection, titles=tuple(detector.stage_titles))
 
 

@@ -9,7 +9,6 @@ import dataclasses
 import functools
 import math
 from pathlib import Path
-import sys
 import time
 import warnings
 
@@ -23,6 +22,7 @@ from .detection import MINIMUM_SCORE, Candidate, Detection, refusal
 from .grasp_pose import APPROACHES, Gripper, approach_vector, rectangles_to_grasps
 from .middle import distances_from_middle, prefer_middle
 from .names import MODALITIES
+from .package_files import places
 from .preprocessing import (
     CHANNELS,
     HEIGHT_SCALE,
@@ -49,19 +49,15 @@ def find_weights(name: str) -> Path:
     """
     Path of the weights ``name`` that come with the package, in the source tree or installed.
 
-    An installed package has them in share/, below the prefix that its lib/ folder is in. Raises
-    :class:`checkpoint.CheckpointError` where they are nowhere.
+    Raises :class:`checkpoint.CheckpointError` where they are nowhere.
     """
-    places = [parent / sub / name
-              for parent in Path(__file__).resolve().parents
-              for sub in ('models', 'share/grasp_stn_ros/models')]
-    places.append(Path(sys.prefix) / 'share/grasp_stn_ros/models' / name)
-    for path in places:
+    paths = places(f'models/{name}')
+    for path in paths:
         if path.exists():
             return path
     raise checkpoint.CheckpointError(
         f'the weights {name} that come with the package are not where they belong '
-        f'({places[2]} or share/grasp_stn_ros/models); install the package again or name a file')
+        f'({paths[0]} or share/grasp_stn_ros/models); install the package again or name a file')
 
 
 def default_weights() -> Path:

@@ -9,11 +9,13 @@ import mujoco
 import numpy as np
 import pytest
 from real_data import CORNELL, needs_cornell
+import yaml
 
 from grasp_stn_ros.cli import main
 from grasp_stn_ros.data.cornell import CornellDataset
 from grasp_stn_ros.detector import GraspDetector, default_weights
 from grasp_stn_ros.image_files import parse_list_line, read_depth
+from grasp_stn_ros.node_settings import known_grippers, read_gripper
 from grasp_stn_ros.reasons import GraspError, Reason
 from grasp_stn_ros.rgbd import CameraIntrinsics
 from grasp_stn_ros.simulation.labels import open_scene
@@ -99,6 +101,37 @@ def test_depth_that_allows_no_pose_is_said(scene_files):
         assert Reason[reason].sentence in record['message']
         assert {c['reason'] for c in record['candidates']} == {reason}
         assert f'rgb.png: no pose: {reason}: {Reason[reason].sentence}' in line
+
+
+def test_poses_are_for_the_gripper_and_the_approach_that_are_named(scene_files):
+    folder, _, intrinsics = scene_files
+    narrow = folder / 'narrow.yaml'
+    narrow.write_text('/**:\n  ros__parameters:\n    gripper: {maximum_opening: 0.005}\n')
+    arguments = ['detect', folder / 'rgb.png', folder / 'depth.png', '--intrinsics',
+                 *camera(intrinsics), '--json']
+    refused = json.loads(run(*arguments, '--gripper', narrow).output)
+    assert not refused['success'] and 'TOO_WIDE' in {c['reason'] for c in refused['candidates']}
+    # A table that fills the image is a support plane, and one seen at a slant is approached so.
+    for options, straight in ([], False), (['--approach', 'optical_axis'], True), \
+            (['--approach', 'direction', '--approach-direction', 0, 0, 2], True):
+        record = json.loads(run(*arguments, '--gripper', 'robotiq_2f_140', *options).output)
+        x, y, z, w = record['grasp']['quaternion']
+        # The third element of the first column: how much of the approach is along z.
+        assert (2 * (x * z - w * y) == pytest.approx(1, abs=1e-9)) == straight
+
+
+def test_grippers_are_those_of_the_launch_files(tmp_path):
+    known = known_grippers()
+    for name, path in known.items():
+        lengths = yaml.safe_load(path.read_text())['/**']['ros__parameters']['gripper']
+        assert read_gripper(name) == read_gripper(str(path))
+        assert read_gripper(name).maximum_opening == lengths['maximum_opening']
+    assert {'robotiq_2f_85', 'franka_hand'} <= set(known)
+    for content in ('', 'a: 1', '/**: {ros__parameters: {gripper: {maximum_opening: 2}}}',
+                    '/**: {ros__parameters: {gripper: {maximal_opening: 0.1}}}', '[', '- x'):
+        (tmp_path / 'g.yaml').write_text(content)
+        with pytest.raises(ValueError, match='g.yaml is no description of a gripper'):
+            read_gripper(str(tmp_path / 'g.yaml'))
 
 
 def test_without_depth_or_camera_it_is_said_that_there_is_no_pose(scene_files):
@@ -218,6 +251,8 @@ def test_depth_files_of_other_types_are_refused(tmp_path):
     (['detect', 'x.png', '--model', 'nowhere.safetensors'],
      'nowhere.safetensors is missing'),
     (['detect', 'x.png', '--trained-on', 'simulated'], '--system, which is not given'),
+    (['detect', 'x.png', '--gripper', 'hand'], 'none of the grippers franka_hand, '),
+    (['detect', 'x.png', '--approach-direction', '0', '0', '1'], '--approach direction'),
     (['detect', 'x.png', '--device', 'tpu'], 'expected auto, cpu'),
     (['detect', 'x.png', '--intrinsics', '0', '0', '0', '0'], 'uncalibrated'),
     (['simulate', '--scenes', '1', '--out', 'x', '--shard', '3/2'], 'between 0 and N - 1'),

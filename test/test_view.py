@@ -146,6 +146,8 @@ def test_images_of_a_folder_find_their_depth(tmp_path):
     ([], 'give one of SOURCE'), (['--simulate', '1', '--node'], 'give one of SOURCE'),
     (['nowhere.png'], 'NO_FILE'), (['--simulate', '1', '--save', 'x.bin'], '.rrd'),
     (['--simulate', '1', '--recorded'], 'for an MCAP file'),
+    (['--node', '--approach', 'optical_axis'], 'of their own'),
+    (['--simulate', '1', '--gripper', 'hand'], 'none of the grippers'),
     (['--simulate', '1', '--save', 'x.rrd', '--screenshot', 'x.png'], 'not both')])
 def test_wrong_input_is_named(arguments, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -169,6 +171,9 @@ def test_depth_without_a_camera_is_said_to_give_no_poses(tmp_path):
     result = run('view', tmp_path, '--save', tmp_path / 'x.rrd', '--threads', 1)
     assert result.exit_code == 0, result.output
     assert result.output.count('no --intrinsics: no poses and nothing in 3-D') == 1
+    outside = run('view', tmp_path, '--save', tmp_path / 'y.rrd', '--region', 300, 0, 100, 100)
+    assert outside.exit_code == 1 and 'INVALID_REQUEST' in outside.output
+    assert not (tmp_path / 'y.rrd').exists()
 
 
 @pytest.mark.timeout(600)
