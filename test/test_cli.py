@@ -12,8 +12,10 @@ from real_data import CORNELL, needs_cornell
 import yaml
 
 from grasp_stn_ros.cli import main
+from grasp_stn_ros.cli_doctor import _print
 from grasp_stn_ros.data.cornell import CornellDataset
 from grasp_stn_ros.detector import GraspDetector, default_weights
+from grasp_stn_ros.doctor.findings import ok, warning
 from grasp_stn_ros.image_files import parse_list_line, read_depth
 from grasp_stn_ros.node_settings import known_grippers, read_gripper
 from grasp_stn_ros.reasons import GraspError, Reason
@@ -272,6 +274,15 @@ def test_examples_in_the_help_have_lines_of_their_own(command):
     assert not any('\\b' in line or '\b' in line for line in lines)
     assert sum(line.startswith(f'grasp_stn {command} ') for line in lines) >= 2
     assert not any(line.count(f'grasp_stn {command} ') > 1 for line in lines)
+
+
+def test_what_the_doctor_says_to_do_can_be_copied(capsys, monkeypatch):
+    monkeypatch.setenv('COLUMNS', '80')
+    remedy = f'export PROFILE=/{"folder/" * 20}file.xml for [all] of them'
+    _print([ok('fine', 'as it is'), warning('dds.profile', 'too small', remedy)])
+    printed = capsys.readouterr().out
+    assert f'  dds.profile: {remedy}\n' in printed and 'too small' in printed
+    assert '1 warnings' in printed and 'fine:' not in printed
 
 
 def test_simulate_and_evaluate(tmp_path):
