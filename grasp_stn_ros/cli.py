@@ -131,8 +131,8 @@ def accuracy(data: Path, split: Path | None, images: int | None, modality: str, 
     correct by the rectangle metric; "strict", by the strict version; "any_plain", any candidate is
     correct by the rectangle metric; "located", a proposed location lies within 8 pixels of the
     network's view (400 wide) of a label's centre; "plain_share_above_0.1", plain where at least a
-    tenth of the labels in the image are graspable. "plain_rgbd" and "strict_rgbd" are of the
-    n_rgbd images with depth, where not all have it.
+    tenth of what was tried in the image succeeded (of all images, where there is none).
+    "plain_rgbd" and "strict_rgbd" are of the n_rgbd images with depth, where not all have it.
     """
     from .data.open import open_dataset
     from .data.sample import DataError, Dataset
