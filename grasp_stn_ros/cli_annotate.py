@@ -45,6 +45,7 @@ def annotate(folder: Path, out: Path | None, intrinsics: tuple[float, ...] | Non
     """
     from .annotation.formats import import_labels, read_labels
     from .annotation.store import CornellFolder, find_pictures
+    from .data.camera_file import CAMERA_FILE
     from .data.sample import DataError
     from .reasons import GraspError
     from .rgbd import CameraIntrinsics
@@ -56,6 +57,10 @@ def annotate(folder: Path, out: Path | None, intrinsics: tuple[float, ...] | Non
         store = CornellFolder(out, pictures, matrix)
         depths = sum(p.depth is not None for p in pictures)
         click.echo(f'{len(pictures)} images, {depths} with depth; labels go to {out}')
+        # Of the public Cornell images, which have no file about their camera, it is known.
+        if depths and store.intrinsics is None and (out != folder
+                                                    or (folder / CAMERA_FILE).exists()):
+            click.echo('no --intrinsics: no poses can be computed from these images')
         for path in imports:
             made, problems = import_labels(
                 store, read_labels(path, opening, negative or NEGATIVE), overwrite)

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import errno
 import importlib
+import math
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from .grasp_pose import APPROACHES
 from .names import SYSTEMS, TABLES, table_weights
 
 if TYPE_CHECKING:
     from .detector import GraspDetector
+    from .rgbd import RgbdFrame
 
 
 class Commands(click.Group):
@@ -55,8 +58,8 @@ def model_options(command):
                               'package.'),
             click.option('--system', type=click.Choice(SYSTEMS),
                          help='Instead of --model: this row of Table I.'),
-            click.option('--trained-on', type=click.Choice(TABLES), default=TABLES[0],
-                         show_default=True, help='Which weights of --system.'),
+            click.option('--trained-on', type=click.Choice(TABLES),
+                         help=f'Which weights of --system.  [default: {TABLES[0]}]'),
             click.option('--device', default='auto', show_default=True,
                          help='auto, cpu, cuda or cuda:N'),
             click.option('--threads', type=click.IntRange(0), default=0, show_default=True,
@@ -74,14 +77,52 @@ middle_option = click.option(
          'metre from it.  [default: as the model card says]')
 
 
-def _chosen(model: str, system: str | None, trained_on: str) -> str:
+def pose_options(command):
+    """Give a command the options that say how poses are made; see `pose_settings`."""
+    for option in reversed((
+            click.option('--gripper', metavar='NAME|FILE.yaml',
+                         help='A name in config/grippers/ or a file of that form.  [default: '
+                              '85 mm wide]'),
+            click.option('--approach', type=click.Choice(APPROACHES), default=APPROACHES[0],
+                         show_default=True, help='Where the gripper comes from.'),
+            click.option('--approach-direction', nargs=3, type=float, metavar='X Y Z',
+                         help='Of --approach direction, in the optical frame.  [default: '
+                              '0 0 1]'))):
+        command = option(command)
+    return command
+
+
+def pose_settings(gripper: str | None, approach: str,
+                  approach_direction: tuple[float, ...] | None) -> dict[str, Any]:
+    """Return what :func:`pose_options` chose as settings of :func:`open_detector`."""
+    from .node_settings import read_gripper
+    settings: dict[str, Any] = {'approach': approach}
+    if approach_direction:
+        if approach != 'direction':
+            raise click.UsageError('--approach-direction belongs to --approach direction')
+        if not any(approach_direction) or not all(map(math.isfinite, approach_direction)):
+            raise click.UsageError('--approach-direction must not be zero')
+        settings['approach_direction'] = approach_direction
+    if gripper:
+        try:
+            settings['gripper'] = read_gripper(gripper)
+        except ValueError as error:
+            raise click.ClickException(str(error)) from None
+    return settings
+
+
+def _chosen(model: str, system: str | None, trained_on: str | None) -> str:
     """Return what of :func:`model_options` names the weights, as the detector takes it."""
     from .detector import find_weights
     from .stn.checkpoint import CheckpointError
     if system and model != 'default':
         raise click.UsageError('give --system or --model, not both')
     if not system:
+        if trained_on:
+            raise click.UsageError(f'--trained-on {trained_on} chooses weights of --system, which '
+                                   'is not given')
         return model
+    trained_on = trained_on or TABLES[0]
     # Not the shipped multi-stage network, but the one in the paper's own setting.
     try:
         return str(find_weights(table_weights(trained_on, system)))
@@ -91,7 +132,7 @@ def _chosen(model: str, system: str | None, trained_on: str) -> str:
             f'with: grasp_stn train --system {system}, and name them with --model') from None
 
 
-def weights_sha256(model: str, system: str | None, trained_on: str) -> str:
+def weights_sha256(model: str, system: str | None, trained_on: str | None) -> str:
     """SHA-256 of the weights that :func:`model_options` chose: what a figure is of."""
     from .detector import default_weights
     from .stn import checkpoint
@@ -101,7 +142,7 @@ def weights_sha256(model: str, system: str | None, trained_on: str) -> str:
 
 
 def open_detector(model: str, device: str, threads: int, candidates: int = 0,
-                  system: str | None = None, trained_on: str = TABLES[0],
+                  system: str | None = None, trained_on: str | None = None,
                   **settings: Any) -> GraspDetector:
     """Load what :func:`model_options` chose; ``settings`` are further ones of the detector."""
     from .detector import GraspDetector
@@ -112,6 +153,11 @@ def open_detector(model: str, device: str, threads: int, candidates: int = 0,
                              **settings)
     except (CheckpointError, ValueError) as error:
         raise click.ClickException(str(error)) from None
+
+
+def needs_pose(frame: RgbdFrame) -> bool:
+    """Whether a grasp has to have a pose, as one of the node: where the frame allows any."""
+    return frame.depth is not None and frame.intrinsics is not None
 
 
 def open_as_recorded(model: dict[str, Any], parameters: dict[str, Any]) -> GraspDetector:

@@ -74,14 +74,17 @@ def _print(findings: list[Finding]) -> None:
     table = Table(title='grasp_stn doctor', show_lines=False, expand=False, padding=(0, 1))
     table.add_column('')
     table.add_column('check', no_wrap=True)
-    table.add_column('finding, and what to do', overflow='fold')
+    table.add_column('finding', overflow='fold')
     for finding in findings:
-        text = escape(finding.message)
-        if finding.remedy:
-            text += f'\n[bold]->[/] {escape(finding.remedy)}'
-        table.add_row(_STYLES[finding.level], finding.name, text)
+        table.add_row(_STYLES[finding.level], finding.name, escape(finding.message))
     console = Console(highlight=False)
     console.print(table)
+    remedies = [finding for finding in findings if finding.remedy]
+    if remedies:
+        console.print('[bold]what to do[/]')
+    for finding in remedies:
+        # There are commands and paths in them to be copied: neither in a table nor wrapped.
+        console.print(f'  {finding.name}: {escape(finding.remedy)}', soft_wrap=True)
     count = Counter(f.level for f in findings)
     console.print(f'{count[Level.ERROR]} errors, {count[Level.WARNING]} warnings, '
                   f'{count[Level.NOTE]} notes, {count[Level.OK]} checks without a finding')

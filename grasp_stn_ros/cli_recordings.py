@@ -96,7 +96,7 @@ def _record_simulated(writer: Any, out: Path, scenes: int, seed: int,
 def replay(recording: Path, against: str | None, color: str | None, depth: str | None,
            camera_info: str | None, slop: float, all_frames: bool, limit: int | None,
            output: Path | None, exit_code: bool, **model) -> None:
-    r"""
+    """
     Detect again in a recording, and say what is different from before or from another model.
 
     Region, candidates, gripper, approach, minimum score and what the cell allows are those of the
@@ -107,7 +107,7 @@ def replay(recording: Path, against: str | None, color: str | None, depth: str |
     grasp_stn replay bug.mcap --model A.safetensors --against B.safetensors
 
     Exit status 1 if the file is damaged; what came before the damage is reported.
-    """
+    """  # noqa: D301  (click wants the character, not a backslash)
     try:
         from .recording import replay as replaying
         from .recording.reader import Recording, RecordingError
@@ -156,7 +156,8 @@ def _sides(against: str | None, has_results: bool, model: dict[str, Any],
         return a, replaying.Side('recorded', node.recorded)
     if against is None:
         return a, None
-    other = open_as_recorded({**model, 'model': against, 'system': None}, parameters)
+    other = open_as_recorded({**model, 'model': against, 'system': None, 'trained_on': None},
+                             parameters)
     b = replaying.Side(other.model_name, node.again(other))
     if a.name == b.name:
         a, b = replace(a, name=f'{a.name} (A)'), replace(b, name=f'{b.name} (B)')

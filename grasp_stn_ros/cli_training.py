@@ -247,7 +247,7 @@ def _changed(settings: TrainingSettings, config: NetworkConfig, changes: tuple[s
               help='Only every N-th image, from I on; run N of these to share the work.')
 @model_options
 def own_trials(data: Path, images: int | None, trials: int, shard: tuple[int, int], model: str,
-               system: str | None, trained_on: str, device: str, threads: int,
+               system: str | None, trained_on: str | None, device: str, threads: int,
                candidates: int) -> None:
     """
     Try out a model's own candidates in the scenes of simulated data: hard negatives.

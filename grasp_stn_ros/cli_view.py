@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
 import itertools
 from pathlib import Path
 import sys
@@ -12,8 +13,17 @@ import webbrowser
 
 import click
 
-from .cli_common import model_options, open_as_recorded, open_detector, ros_module
+from .cli_common import (
+    model_options,
+    needs_pose,
+    open_as_recorded,
+    open_detector,
+    pose_options,
+    pose_settings,
+    ros_module,
+)
 from .detection import MINIMUM_SCORE
+from .grasp_pose import APPROACHES
 
 if TYPE_CHECKING:
     from .detector import GraspDetector
@@ -53,12 +63,18 @@ _PICTURE_SECONDS = 600.0
 @click.option('--minimum-score', type=click.FloatRange(0, 1),
               help='Below this score a candidate is no grasp.  [default: '
                    f'{MINIMUM_SCORE}, or as recorded]')
+@click.option('--region', nargs=4, type=float, metavar='X Y WIDTH HEIGHT',
+              help='Part of the images to look at, in pixels; default is the largest centred '
+                   'square, or as recorded.')
+@pose_options
 @model_options
 def view(source: Path | None, depth: Path | None, intrinsics: tuple[float, ...] | None,
          scenes: int | None, seed: int, objects: int | None, node: str | None, recorded: bool,
          limit: int | None, save: Path | None, screenshot: Path | None, size: tuple[int, int],
-         port: int, opened: bool, minimum_score: float | None, **model) -> None:
-    r"""
+         port: int, opened: bool, minimum_score: float | None,
+         region: tuple[float, float, float, float] | None, gripper: str | None, approach: str,
+         approach_direction: tuple[float, ...] | None, **model) -> None:
+    """
     Show image, depth, 3-D cloud, all four stages and every score, with a timeline to scrub.
 
     SOURCE is an MCAP recording, a colour image (with its aligned DEPTH image), a folder of images
@@ -69,7 +85,7 @@ def view(source: Path | None, depth: Path | None, intrinsics: tuple[float, ...] 
     grasp_stn view rgb.png depth.png --intrinsics 525 525 319.5 239.5
     grasp_stn view recording.mcap
     grasp_stn view --node                # a running grasp_node, live
-    """
+    """  # noqa: D301  (click wants the character, not a backslash)
     given = [name for name, value in (('SOURCE', source), ('--simulate', scenes),
                                       ('--node', node)) if value]
     if len(given) != 1:
@@ -80,10 +96,15 @@ def view(source: Path | None, depth: Path | None, intrinsics: tuple[float, ...] 
     if screenshot and screenshot.suffix.lower() != '.png':
         raise click.ClickException(f'BAD_NAME: screenshots end in .png, {screenshot} does not')
     _check(source, depth, recorded)
+    pose = pose_settings(gripper, approach, approach_direction)
+    if (node is not None or (source is not None and source.suffix == '.mcap')) \
+            and (region or pose != pose_settings(None, APPROACHES[0], None)):
+        raise click.UsageError('a node and its recording have a region, a gripper and an approach '
+                               'of their own; the options are for images and --simulate')
     try:
         from .viewing.browser import BrowserError, find_chromium, take_picture
         from .viewing.scene import Scene
-        from .viewing.server import Page, arrange, save_to
+        from .viewing.server import Page, arrange, check_new, free_port, saving
         from .viewing.sources import SourceError
     except ImportError as error:
         raise click.ClickException(str(error)) from None
@@ -92,14 +113,11 @@ def view(source: Path | None, depth: Path | None, intrinsics: tuple[float, ...] 
     try:
         if screenshot:
             find_chromium()
-        scene = Scene()
         if save:
-            save_to(scene, save)
+            check_new(save)
         else:
-            page = Page(scene, port)
-            click.echo(f'viewer: {page.address}')
-            if opened and not screenshot:
-                webbrowser.open(page.address)
+            free_port(port)
+        scene = Scene(pose.get('gripper'))
         shown: Iterable[Shown]
         if node is not None:
             shown = ros_module('view_source').watch(
@@ -108,14 +126,23 @@ def view(source: Path | None, depth: Path | None, intrinsics: tuple[float, ...] 
             shown = _recording(source, recorded, model, minimum_score, scene)
         else:
             named = _named(source, depth, intrinsics, scenes, seed, objects)
-            shown = _detected(named, _opener(model),
+            shown = _detected(named, _opener({**model, **pose}), region,
                               MINIMUM_SCORE if minimum_score is None else minimum_score)
         count = 0
-        for count, moment in enumerate(itertools.islice(shown, limit), 1):
-            scene.log(moment)
-            if count == 1:
-                arrange(scene, moment, paused=screenshot is not None)
-        scene.recording.flush()
+        with ExitStack() as stack:
+            for count, moment in enumerate(itertools.islice(shown, limit), 1):
+                if count == 1 and save:
+                    stack.enter_context(saving(scene, save))
+                elif count == 1:
+                    # Not before there is something to show.
+                    page = Page(scene, port)
+                    click.echo(f'viewer: {page.address}')
+                    if opened and not screenshot:
+                        webbrowser.open(page.address)
+                scene.log(moment)
+                if count == 1:
+                    arrange(scene, moment, paused=screenshot is not None)
+            scene.recording.flush()
         click.echo(f'{count} frames')
         if count == 0:
             raise click.ClickException('NO_FRAMES: there was nothing to show')
@@ -161,18 +188,23 @@ def _opener(model: dict[str, Any]) -> Callable[[], GraspDetector]:
 
 
 def _detected(named: Iterable[Named], opener: Callable[[], GraspDetector],
+              region: tuple[float, float, float, float] | None,
               minimum_score: float) -> Iterator[Shown]:
     """Read frame after frame and detect; what cannot be read is said and left out."""
     from .reasons import GraspError
     from .viewing.scene import Shown
     detector = opener()
+    told = False
     for each in named:
         try:
             frame = each.read()
         except GraspError as error:
             click.echo(f'{each.name}: {error.reason.name}: {error.detail or error}', err=True)
             continue
-        detection = detector.detect(frame, None, minimum_score, need_pose=False)
+        if frame.depth is not None and frame.intrinsics is None and not told:
+            click.echo('no --intrinsics: no poses and nothing in 3-D', err=True)
+            told = True
+        detection = detector.detect(frame, region, minimum_score, needs_pose(frame))
         yield Shown(each.name, frame, detection, titles=tuple(detector.stage_titles))
 
 

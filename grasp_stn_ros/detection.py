@@ -69,7 +69,8 @@ class Candidate:
     ``location`` (x, y) and ``location_score`` come from STN_crop, ``theta`` (radians, opening
     direction) from STN_rotation, ``rectangle`` from STN_scale,crop, ``score`` in [0, 1] from the
     grasp classifier. ``grasp`` is None where depth allows no pose; ``reason`` says why, or why the
-    robot must not execute the grasp that there is. ``finger_depth`` is how far below the surface
+    robot must not execute the grasp that there is, and ``detail`` by how much, where that is a
+    number. ``finger_depth`` is how far below the surface
     the classifier wants the finger tips, metres, at most what the gripper allows; None = that.
     """
 
@@ -81,11 +82,19 @@ class Candidate:
     grasp: Grasp | None = None
     reason: Reason = Reason.OK
     finger_depth: float | None = None
+    detail: str = ''
 
     @property
     def executable(self) -> bool:
         """Whether there is a grasp and nothing speaks against it."""
         return self.grasp is not None and self.reason == Reason.OK
+
+
+def refusal(candidate: Candidate, of: int) -> str:
+    """Return the sentence on why ``candidate``, the first ``of`` so many, is not executed."""
+    which = 'the only candidate' if of == 1 else f'the best of {of} candidates'
+    return f'{candidate.reason.sentence} ({which}' \
+           + (f': {candidate.detail})' if candidate.detail else ')')
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ import dataclasses
 import functools
 import math
 from pathlib import Path
-import sys
 import time
 import warnings
 
@@ -19,10 +18,11 @@ import torch
 
 from . import ensemble
 from .cuda_path import CudaGraph, TensorPreprocessor
-from .detection import MINIMUM_SCORE, Candidate, Detection
+from .detection import MINIMUM_SCORE, Candidate, Detection, refusal
 from .grasp_pose import APPROACHES, Gripper, approach_vector, rectangles_to_grasps
 from .middle import distances_from_middle, prefer_middle
 from .names import MODALITIES
+from .package_files import places
 from .preprocessing import (
     CHANNELS,
     HEIGHT_SCALE,
@@ -50,19 +50,15 @@ def find_weights(name: str) -> Path:
     """
     Path of the weights ``name`` that come with the package, in the source tree or installed.
 
-    An installed package has them in share/, below the prefix that its lib/ folder is in. Raises
-    :class:`checkpoint.CheckpointError` where they are nowhere.
+    Raises :class:`checkpoint.CheckpointError` where they are nowhere.
     """
-    places = [parent / sub / name
-              for parent in Path(__file__).resolve().parents
-              for sub in ('models', 'share/grasp_stn_ros/models')]
-    places.append(Path(sys.prefix) / 'share/grasp_stn_ros/models' / name)
-    for path in places:
+    paths = places(f'models/{name}')
+    for path in paths:
         if path.exists():
             return path
     raise checkpoint.CheckpointError(
         f'the weights {name} that come with the package are not where they belong '
-        f'({places[2]} or share/grasp_stn_ros/models); install the package again or name a file')
+        f'({paths[0]} or share/grasp_stn_ros/models); install the package again or name a file')
 
 
 def default_weights() -> Path:
@@ -157,15 +153,17 @@ class GraspDetector:
         self.approach = approach
         self.approach_direction = approach_direction
 
-    def warm_up(self) -> None:
-        """Run the whole way until the first real frame is not a slow one."""
+    def warm_up(self, with_depth: bool = True) -> None:
+        """Run the whole way until the first real frame, with or without depth, is not slow."""
         rgb = np.full((480, 640, 3), 90, np.uint8)
         depth = np.full((480, 640), 0.8, np.float32)
         # A block on a table: something to propose, and a pose to compute.
         rgb[210:270, 300:340], depth[210:270, 300:340] = (200, 60, 40), 0.75
         # TorchScript watches the first two runs, and optimizes what it has seen.
-        for _ in range(1 if self._model.tracer is None else 3):
-            self.detect(RgbdFrame(rgb, depth, CameraIntrinsics(525.0, 525.0, 319.5, 239.5)))
+        network = self._model.for_images(with_depth)
+        for _ in range(1 if network.tracer is None else 3):
+            self.detect(RgbdFrame(rgb, depth if with_depth else None,
+                                  CameraIntrinsics(525.0, 525.0, 319.5, 239.5)))
 
     def suspend(self) -> None:
         """Move the network off a GPU and free its memory there, until :meth:`resume`."""
@@ -386,16 +384,19 @@ class GraspDetector:
                     prepared: NetworkInput) -> list[Candidate]:
         """Add to each the grasp in space, or the reason why there is none."""
         done, feasible = list(candidates), {}
+        # What the network saw is not asked: where it sees no depth, poses need it all the same.
+        blind = prepared.pixels_per_metre is None and not _has_depth(frame, prepared.view.region)
         for i, candidate in enumerate(candidates):
             try:
                 if frame.intrinsics is None:
                     raise GraspError(Reason.INVALID_INTRINSICS)
-                if frame.depth is None:
-                    raise GraspError(Reason.NO_DEPTH)
+                if blind:
+                    raise GraspError(Reason.NO_DEPTH, 'not one pixel of the view has depth')
                 feasible[i] = approach_vector(self.approach, self.approach_direction, frame,
                                               candidate.rectangle, prepared.support)
             except GraspError as error:
-                done[i] = dataclasses.replace(candidate, reason=error.reason)
+                done[i] = dataclasses.replace(candidate, reason=error.reason,
+                                              detail=error.detail)
         if not feasible:
             return done
         grasps = rectangles_to_grasps([candidates[i].rectangle for i in feasible], frame,
@@ -403,7 +404,8 @@ class GraspDetector:
                                       prepared.support,
                                       [candidates[i].finger_depth for i in feasible])
         for i, grasp in zip(feasible, grasps, strict=True):
-            done[i] = dataclasses.replace(candidates[i], reason=grasp.reason) \
+            done[i] = dataclasses.replace(candidates[i], reason=grasp.reason,
+                                          detail=grasp.detail) \
                 if isinstance(grasp, GraspError) else \
                 dataclasses.replace(candidates[i], grasp=grasp)
         return done
@@ -415,13 +417,21 @@ def choose(candidates: list[Candidate], minimum_score: float,
     good = [c for c in candidates if c.score >= minimum_score]
     if not good:
         best_score = candidates[0].score if candidates else 0.0
-        detail = f'best score {best_score:.2f}, minimum score {minimum_score:.2f}'
+        detail = f'best score {best_score:.4g}, minimum score {minimum_score:.4g}'
         return None, Reason.NO_CANDIDATE, f'{Reason.NO_CANDIDATE.sentence} ({detail})'
     for candidate in good:
         if candidate.grasp is not None or not need_pose:
             return candidate, Reason.OK, Reason.OK.sentence
-    reason = good[0].reason
-    return None, reason, f'{reason.sentence} (the best of {len(good)} candidates)'
+    return None, good[0].reason, refusal(good[0], len(good))
+
+
+def _has_depth(frame: RgbdFrame, region: tuple[float, float, float, float]) -> bool:
+    """Whether any pixel of ``region`` (x, y, width, height) has depth."""
+    if frame.depth is None:
+        return False
+    left, top, right, bottom = (max(0, round(v)) for v in (
+        region[0], region[1], region[0] + region[2], region[1] + region[3]))
+    return bool(np.isfinite(frame.depth[top:bottom, left:right]).any())
 
 
 def _allowed_cells(mask: np.ndarray, view: View) -> np.ndarray:

@@ -257,7 +257,7 @@ class _Poses:
         between = ends[:, 1] - ends[:, 0]
         openings = np.linalg.norm(between, axis=1)
         self.refuse(openings > gripper.maximum_opening * _OPENING_SLACK, Reason.TOO_WIDE,
-                    lambda i: f'{openings[i] * 1e3:.0f} mm of '
+                    lambda i: f'{openings[i] * 1e3:.0f} mm wide, the gripper opens '
                               f'{gripper.maximum_opening * 1e3:.0f} mm')
 
         plates = self._on_surface(self.jaws, 1, level)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from .detection import Candidate, Detection, Grasp
+from .detection import Candidate, Detection, Grasp, refusal
 from .grasp_pose import Gripper
 from .reasons import Reason
 from .rectangle import GraspRectangle
@@ -101,11 +101,12 @@ def chosen(detection: Detection, best: Candidate | None) -> Detection:
     """Return ``detection`` with this best candidate, or with the reason why there is none."""
     if best is not None:
         return replace(detection, best=best, reason=Reason.OK, message=Reason.OK.sentence)
-    first = next((c.reason for c in detection.candidates if c.reason != Reason.OK),
-                 Reason.NO_CANDIDATE)
-    return replace(detection, best=None, reason=first,
-                   message=f'{first.sentence} (the best of {len(detection.candidates)} '
-                           'candidates)')
+    first = next((c for c in detection.candidates if c.reason != Reason.OK), None)
+    if first is None:
+        return replace(detection, best=None, reason=Reason.NO_CANDIDATE,
+                       message=Reason.NO_CANDIDATE.sentence)
+    return replace(detection, best=None, reason=first.reason,
+                   message=refusal(first, len(detection.candidates)))
 
 
 def _judged(candidate: Candidate, limits: Limits, target: np.ndarray,
@@ -117,29 +118,38 @@ def _judged(candidate: Candidate, limits: Limits, target: np.ndarray,
     if limits.opening_preference is not None \
             and (target[:3, :3] @ grasp.rotation[:, 1]) @ limits.opening_preference < 0:
         grasp = turned(grasp)
-    return replace(candidate, grasp=grasp,
-                   reason=_objection(candidate.rectangle, grasp, limits, target, support, mask))
+    reason, detail = _objection(candidate.rectangle, grasp, limits, target, support, mask)
+    return replace(candidate, grasp=grasp, reason=reason, detail=detail)
 
 
 def _objection(rectangle: GraspRectangle, grasp: Grasp, limits: Limits, target: np.ndarray,
-               support: SupportPlane | None, mask: np.ndarray | None) -> Reason:
-    """Return why a grasp (in the camera's frame) must not be executed, or OK."""
+               support: SupportPlane | None, mask: np.ndarray | None) -> tuple[Reason, str]:
+    """Return why a grasp (in the camera's frame) must not be executed, with numbers, or OK."""
     depth = float(grasp.surface[2])
     if depth < limits.minimum_depth or 0 < limits.maximum_depth < depth:
-        return Reason.OUTSIDE_DEPTH
+        allowed = f'{limits.minimum_depth:g} to {limits.maximum_depth:g} m' \
+            if limits.maximum_depth else f'{limits.minimum_depth:g} m and more'
+        return Reason.OUTSIDE_DEPTH, f'{depth:.3f} m, allowed are {allowed}'
     if mask is not None and not _allowed(rectangle, mask):
-        return Reason.MASKED
+        return Reason.MASKED, ''
     if limits.workspace is not None:
         low, high = limits.workspace
         position = target[:3, :3] @ grasp.position + target[:3, 3]
         if not ((low <= position) & (position <= high)).all():
-            return Reason.OUTSIDE_WORKSPACE
+            return (Reason.OUTSIDE_WORKSPACE,
+                    f'at {_point(position)}, the box is {_point(low)} to {_point(high)} m')
     if limits.support_margin:
         if support is None:
-            return Reason.NO_SUPPORT_PLANE
-        if support.height(finger_corners(grasp, limits.gripper)).min() < limits.support_margin:
-            return Reason.SUPPORT_COLLISION
-    return Reason.OK
+            return Reason.NO_SUPPORT_PLANE, ''
+        height = float(support.height(finger_corners(grasp, limits.gripper)).min())
+        if height < limits.support_margin:
+            return (Reason.SUPPORT_COLLISION, f'{height * 1e3:.1f} mm above it, the margin is '
+                                              f'{limits.support_margin * 1e3:g} mm')
+    return Reason.OK, ''
+
+
+def _point(position: np.ndarray) -> str:
+    return f'({", ".join(f"{value:.3f}" for value in position)})'
 
 
 def finger_corners(grasp: Grasp, gripper: Gripper) -> np.ndarray:

@@ -9,25 +9,62 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 
 from .grasp_pose import Gripper
 from .limits import Limits, box
 from .messages import rotation_from_quaternion
 from .middle import weight_of
+from .package_files import places
 from .stability import Stability
 
 # The longer side of a region, pixels: what GraspDetector asks for.
 MINIMUM_REGION = 32
 
 _NOWHERE = (0.0, 0.0, 0.0)
+# What a file in config/grippers/ says; the last only concerns what the node publishes.
+_LENGTHS = (*(f'gripper.{field.name}' for field in dataclasses.fields(Gripper)),
+            'gripper.tcp_offset')
 
 
 def gripper_from(values: Mapping[str, Any]) -> Gripper:
     """Return the gripper; raises ValueError for lengths that none has."""
     return Gripper(**_group(Gripper, 'gripper', values))
+
+
+def known_grippers() -> dict[str, Path]:
+    """Name -> file of the grippers that come with the package."""
+    folder = next((p for p in places('config/grippers') if p.is_dir()), None)
+    return {} if folder is None else {p.stem: p for p in sorted(folder.glob('*.yaml'))}
+
+
+def read_gripper(name: str) -> Gripper:
+    """
+    Return a gripper by the name of a file in config/grippers/, or from a file of that form.
+
+    Raises ValueError for what is neither, and for lengths that no gripper has.
+    """
+    known = known_grippers()
+    path = known.get(name, Path(name))
+    if not path.is_file():
+        raise ValueError(f'{name} is no file and none of the grippers {", ".join(known)}')
+    try:
+        sections = yaml.safe_load(path.read_text()).values()
+        lengths = {f'gripper.{key}': value for section in sections
+                   for key, value in section['ros__parameters']['gripper'].items()}
+        unknown = [key for key in lengths if key not in _LENGTHS]
+        if unknown or not lengths:
+            raise ValueError(f'there is no {", ".join(unknown) or "length"}')
+        return gripper_from({key: float(value) for key, value in lengths.items()})
+    except (OSError, yaml.YAMLError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f'{path} is no description of a gripper ({error!r}); a file has '
+                         '/**: ros__parameters: gripper: with the lengths '
+                         f'{", ".join(key.removeprefix("gripper.") for key in _LENGTHS)}, as '
+                         'those in config/grippers/') from None
 
 
 def stability_from(values: Mapping[str, Any]) -> Stability:

@@ -362,6 +362,11 @@ def test_the_command_imports_and_says_what_it_did_not(photos):
     assert len(data) == 2 and data[0].success.tolist() == [1.0, 0.0]
     again = CliRunner().invoke(main, arguments)
     assert again.output.count('has labels already') == 2
+    blind = CliRunner().invoke(main, ['annotate', str(photos), '--no-page', '--out',
+                                      str(photos / 'other')])
+    assert 'no --intrinsics: no poses' in blind.output
+    for output in (result.output, again.output):
+        assert 'no --intrinsics' not in output
     (photos / 'empty').mkdir()
     refused = CliRunner().invoke(main, ['annotate', str(photos / 'empty'), '--no-page'])
     assert refused.exit_code == 1 and 'empty has no images' in refused.output

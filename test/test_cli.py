@@ -9,11 +9,15 @@ import mujoco
 import numpy as np
 import pytest
 from real_data import CORNELL, needs_cornell
+import yaml
 
 from grasp_stn_ros.cli import main
+from grasp_stn_ros.cli_doctor import _print
 from grasp_stn_ros.data.cornell import CornellDataset
 from grasp_stn_ros.detector import GraspDetector, default_weights
+from grasp_stn_ros.doctor.findings import ok, warning
 from grasp_stn_ros.image_files import parse_list_line, read_depth
+from grasp_stn_ros.node_settings import known_grippers, read_gripper
 from grasp_stn_ros.reasons import GraspError, Reason
 from grasp_stn_ros.rgbd import CameraIntrinsics
 from grasp_stn_ros.simulation.labels import open_scene
@@ -80,12 +84,108 @@ def test_detect_in_a_region(scene_files):
     assert refused['reason'] == 'INVALID_REQUEST'
 
 
+def test_depth_that_allows_no_pose_is_said(scene_files):
+    folder, _, intrinsics = scene_files
+    millimetres = cv2.imread(str(folder / 'depth.png'), cv2.IMREAD_UNCHANGED)
+    uneven = np.random.default_rng(0).integers(400, 4000, millimetres.shape).astype(np.uint16)
+    made = {'zeros.png': (np.zeros_like(millimetres), 'NO_DEPTH'),
+            'millimetres.tiff': (millimetres.astype(np.float32), 'NO_DEPTH'),
+            'uneven.png': (uneven, 'NO_SUPPORT_PLANE')}
+    for name, (image, _) in made.items():
+        cv2.imwrite(str(folder / name), image)
+    (folder / 'bad.txt').write_text('\n'.join(f'"{folder}/rgb.png" {name}' for name in made))
+    arguments = ['detect', '--list', folder / 'bad.txt', '--intrinsics', *camera(intrinsics),
+                 '--minimum-score', 0]
+    records = map(json.loads, run(*arguments, '--json').stdout.splitlines())
+    said = run(*arguments).stdout.splitlines()
+    for (_, reason), record, line in zip(made.values(), records, said, strict=True):
+        assert (record['success'], record['reason'], record['grasp']) == (False, reason, None)
+        assert Reason[reason].sentence in record['message']
+        assert {c['reason'] for c in record['candidates']} == {reason}
+        assert f'rgb.png: no pose: {reason}: {Reason[reason].sentence}' in line
+
+
+def test_poses_are_for_the_gripper_and_the_approach_that_are_named(scene_files):
+    folder, _, intrinsics = scene_files
+    narrow = folder / 'narrow.yaml'
+    narrow.write_text('/**:\n  ros__parameters:\n    gripper: {maximum_opening: 0.005}\n')
+    arguments = ['detect', folder / 'rgb.png', folder / 'depth.png', '--intrinsics',
+                 *camera(intrinsics), '--json']
+    refused = json.loads(run(*arguments, '--gripper', narrow).output)
+    assert not refused['success'] and 'TOO_WIDE' in {c['reason'] for c in refused['candidates']}
+    # A table that fills the image is a support plane, and one seen at a slant is approached so.
+    for options, straight in ([], False), (['--approach', 'optical_axis'], True), \
+            (['--approach', 'direction', '--approach-direction', 0, 0, 2], True):
+        record = json.loads(run(*arguments, '--gripper', 'robotiq_2f_140', *options).output)
+        x, y, z, w = record['grasp']['quaternion']
+        # The third element of the first column: how much of the approach is along z.
+        assert (2 * (x * z - w * y) == pytest.approx(1, abs=1e-9)) == straight
+
+
+def test_grippers_are_those_of_the_launch_files(tmp_path):
+    known = known_grippers()
+    for name, path in known.items():
+        lengths = yaml.safe_load(path.read_text())['/**']['ros__parameters']['gripper']
+        assert read_gripper(name) == read_gripper(str(path))
+        assert read_gripper(name).maximum_opening == lengths['maximum_opening']
+    assert {'robotiq_2f_85', 'franka_hand'} <= set(known)
+    for content in ('', 'a: 1', '/**: {ros__parameters: {gripper: {maximum_opening: 2}}}',
+                    '/**: {ros__parameters: {gripper: {maximal_opening: 0.1}}}', '[', '- x'):
+        (tmp_path / 'g.yaml').write_text(content)
+        with pytest.raises(ValueError, match='g.yaml is no description of a gripper'):
+            read_gripper(str(tmp_path / 'g.yaml'))
+
+
+def test_without_depth_or_camera_it_is_said_that_there_is_no_pose(scene_files):
+    folder, _, intrinsics = scene_files
+    colour, depth = folder / 'rgb.png', folder / 'depth.png'
+    lines = [f'"{colour}"', f'"{colour}" "{depth}"',
+             f'"{colour}" ' + ' '.join(map(str, camera(intrinsics)))]
+    (folder / 'list.txt').write_text('\n'.join(lines))
+    said = run('detect', '--list', folder / 'list.txt').output.splitlines()
+    assert said[1::2] == ['  no pose: no depth image and no --intrinsics',
+                          '  no pose: no --intrinsics', '  no pose: no depth image']
+    assert all('theta' in line for line in said[::2])
+
+
 def test_detect_needs_nothing_but_colour(scene_files):
     folder, mask, _ = scene_files
     record = json.loads(run('detect', folder / 'rgb.png', '--json').output)
     assert record['success'] and record['grasp'] is None
     near = cv2.dilate((mask > 0).astype(np.uint8), np.ones((25, 25)))
     assert near[round(record['y']), round(record['x'])]
+
+
+@pytest.mark.parametrize('depths', [(False,), (True, False)])
+def test_what_the_images_need_is_warmed_up_and_nothing_else(scene_files, depths, monkeypatch):
+    folder, _, _ = scene_files
+    warmed, seen, parts = [], [], []
+    original, detect = GraspDetector.warm_up, GraspDetector.detect
+
+    def warm_up(self, with_depth=True):
+        original(self, with_depth)
+        warmed.append(with_depth)
+
+    def count(detector):
+        networks = {detector._model.for_images(depth) for depth in (True, False)}
+        return sum(len(network.tracer._parts) for network in networks)
+
+    def watched(self, frame, *arguments, **named):
+        if len(warmed) < len(depths):
+            return detect(self, frame, *arguments, **named)
+        before = count(self)
+        found = detect(self, frame, *arguments, **named)
+        seen.append(frame.depth is not None)
+        parts.append((before, count(self)))
+        return found
+
+    monkeypatch.setattr(GraspDetector, 'warm_up', warm_up)
+    monkeypatch.setattr(GraspDetector, 'detect', watched)
+    (folder / 'warm.txt').write_text('\n'.join(
+        f'"{folder}/rgb.png"' + f' "{folder}/depth.png"' * depth for depth in depths))
+    assert run('detect', '--list', folder / 'warm.txt', '--device', 'cpu').exit_code == 0
+    assert sorted(warmed) == sorted(depths) and seen == list(depths)
+    assert len({n for pair in parts for n in pair}) == 1, 'images have nothing left to trace'
 
 
 def test_candidates_option_sets_k(scene_files):
@@ -150,7 +250,11 @@ def test_depth_files_of_other_types_are_refused(tmp_path):
 
 @pytest.mark.parametrize('arguments, message', [
     (['detect'], 'give an RGB image or --list'),
-    (['detect', 'x.png', '--model', 'nowhere.safetensors'], 'nowhere.json is missing'),
+    (['detect', 'x.png', '--model', 'nowhere.safetensors'],
+     'nowhere.safetensors is missing'),
+    (['detect', 'x.png', '--trained-on', 'simulated'], '--system, which is not given'),
+    (['detect', 'x.png', '--gripper', 'hand'], 'none of the grippers franka_hand, '),
+    (['detect', 'x.png', '--approach-direction', '0', '0', '1'], '--approach direction'),
     (['detect', 'x.png', '--device', 'tpu'], 'expected auto, cpu'),
     (['detect', 'x.png', '--intrinsics', '0', '0', '0', '0'], 'uncalibrated'),
     (['simulate', '--scenes', '1', '--out', 'x', '--shard', '3/2'], 'between 0 and N - 1'),
@@ -164,6 +268,23 @@ def test_errors_say_what_to_do(arguments, message, tmp_path, monkeypatch):
     assert result.exception is None or isinstance(result.exception, SystemExit)
 
 
+@pytest.mark.parametrize('command', ['view', 'replay'])
+def test_examples_in_the_help_have_lines_of_their_own(command):
+    lines = [line.strip() for line in run(command, '--help').output.splitlines()]
+    assert not any('\\b' in line or '\b' in line for line in lines)
+    assert sum(line.startswith(f'grasp_stn {command} ') for line in lines) >= 2
+    assert not any(line.count(f'grasp_stn {command} ') > 1 for line in lines)
+
+
+def test_what_the_doctor_says_to_do_can_be_copied(capsys, monkeypatch):
+    monkeypatch.setenv('COLUMNS', '80')
+    remedy = f'export PROFILE=/{"folder/" * 20}file.xml for [all] of them'
+    _print([ok('fine', 'as it is'), warning('dds.profile', 'too small', remedy)])
+    printed = capsys.readouterr().out
+    assert f'  dds.profile: {remedy}\n' in printed and 'too small' in printed
+    assert '1 warnings' in printed and 'fine:' not in printed
+
+
 def test_simulate_and_evaluate(tmp_path):
     assert run('simulate', '--scenes', 2, '--seed', SEED, '--out', tmp_path / 'd').exit_code == 0
     again = run('simulate', '--scenes', 2, '--seed', SEED, '--out', tmp_path / 'd')
@@ -175,6 +296,14 @@ def test_simulate_and_evaluate(tmp_path):
     assert result.exit_code == 0, result.output
     accuracy = json.loads((tmp_path / 'a.json').read_text())
     assert accuracy['images'] == 2 and accuracy['middle_weight'] == 10
+    for path in (tmp_path / 'd').glob('0*.json'):
+        labels = json.loads(path.read_text())
+        for label in labels['grasps']:
+            label['successes'] = 0
+        path.write_text(json.dumps(labels))
+    result = run('evaluate', 'accuracy', '--data', tmp_path / 'd', '--json', tmp_path / 'n.json')
+    assert result.exit_code == 1 and 'NO_LABELS' in result.output
+    assert not (tmp_path / 'n.json').exists()
     result = run('evaluate', 'lift', '--scenes', 2, '--seed', SEED, '--json', tmp_path / 'l.json')
     assert result.exit_code == 0, result.output
     lift = json.loads((tmp_path / 'l.json').read_text())

@@ -44,18 +44,20 @@ def test_without_limits_nothing_changes():
     assert [c.reason for c in after.candidates] == [Reason.OK, Reason.OK]
 
 
-@pytest.mark.parametrize('limit, reason', [
-    (Limits(minimum_depth=0.76), Reason.OUTSIDE_DEPTH),
-    (Limits(maximum_depth=0.74), Reason.OUTSIDE_DEPTH),
-    (Limits(workspace=limits.box([0.05, -1, 0], [1, 1, 2])), Reason.OUTSIDE_WORKSPACE),
-    (Limits(support_margin=0.03), Reason.SUPPORT_COLLISION),
+@pytest.mark.parametrize('limit, reason, numbers', [
+    (Limits(minimum_depth=0.76), Reason.OUTSIDE_DEPTH, '0.750 m, allowed are 0.76 m and more'),
+    (Limits(maximum_depth=0.74), Reason.OUTSIDE_DEPTH, '0.750 m, allowed are 0 to 0.74 m'),
+    (Limits(workspace=limits.box([0.05, -1, 0], [1, 1, 2])), Reason.OUTSIDE_WORKSPACE,
+     'at (0.000, 0.000, 0.780), the box is (0.050, -1.000, 0.000) to (1.000, 1.000, 2.000) m'),
+    (Limits(support_margin=0.03), Reason.SUPPORT_COLLISION,
+     '20.0 mm above it, the margin is 30 mm'),
 ])
-def test_what_is_forbidden_is_kept_with_its_reason_and_not_the_best(limit, reason):
+def test_what_is_forbidden_is_kept_with_its_reason_and_not_the_best(limit, reason, numbers):
     only = limits.apply(detection(grasp()), limit, FRAME, 0.1)
     assert (only.best, only.reason) == (None, reason)
     assert only.candidates[0].grasp is not None, 'kept, to be looked at'
     assert only.candidates[0].reason == reason
-    assert reason.sentence in only.message
+    assert reason.sentence in only.message and numbers in only.message
     # One that is allowed behind it becomes the best and has no forbidden alternative.
     good = grasp(0.1, z=0.76, surface=0.75)
     if reason == Reason.OUTSIDE_DEPTH:

@@ -264,6 +264,20 @@ def test_stamps_too_far_apart_are_no_pairs(tmp_path):
     assert result.exit_code == 1 and 'NO_PAIRS' in result.output
 
 
+@pytest.mark.parametrize('whole', [True, False])
+def test_a_named_topic_that_is_not_there_is_not_a_matter_of_stamps(whole, tmp_path, monkeypatch):
+    path = somebody_elses(tmp_path / 'd.mcap')
+    if not whole:
+        path.write_bytes(path.read_bytes()[:-40])
+    with pytest.raises(RecordingError, match='NO_TOPIC: .* has no message on /foo. It has: .*'
+                                             r'/cam/rgb/image \(sensor_msgs/msg/Image\)'):
+        Recording(path, {'color': '/foo'})
+    # What comes later than the survey is there all the same.
+    monkeypatch.setattr('grasp_stn_ros.recording.reader._SURVEYED', 1)
+    assert Recording(path, {'color': '/cam/rgb/image', 'depth': '/cam/aligned/image',
+                            'camera_info': '/cam/rgb/camera_info'}).topics['depth']
+
+
 def test_parameters_of_the_node_are_those_of_the_detector():
     settings = detector_settings({'gripper.maximum_opening': 0.05, 'gripper.unknown': 1,
                                   'approach': 'optical_axis', 'mode': 'continuous'})

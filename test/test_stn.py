@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from grasp_stn_ros.atomic import write_together
-from grasp_stn_ros.detector import GraspDetector, default_weights
+from grasp_stn_ros.detection import Candidate
+from grasp_stn_ros.detector import GraspDetector, choose, default_weights
 from grasp_stn_ros.evaluation.benchmark import frames
 from grasp_stn_ros.preprocessing import preprocess
 from grasp_stn_ros.reasons import GraspError, Reason
@@ -261,8 +262,8 @@ def _edit(path, change):
 @pytest.mark.parametrize('damage, message', [
     (lambda p: p.write_bytes(p.read_bytes()[:1000]), 'corrupt'),
     (lambda p: p.write_bytes(b''), 'corrupt'),
-    (lambda p: p.unlink(), 'cannot be read'),
-    (lambda p: p.with_suffix('.json').unlink(), 'is missing'),
+    (lambda p: p.unlink(), 'net.safetensors is missing'),
+    (lambda p: p.with_suffix('.json').unlink(), 'net.json is missing'),
     (lambda p: p.with_suffix('.json').write_text('{'), 'cannot be read'),
     (lambda p: p.with_suffix('.json').write_text('[]'), 'format'),
     (lambda p: _edit(p, lambda s: s.update(format='other/9')), 'other/9'),
@@ -317,13 +318,26 @@ def test_detector_returns_candidates_in_image_pixels_in_order(small):
 
 def test_detector_says_why_there_is_no_grasp(small):
     detector = GraspDetector(small)
-    detection = detector.detect(_frame(), minimum_score=1.0)
+    detection = detector.detect(_frame(), minimum_score=0.9999)
     assert detection.best is None and detection.reason is Reason.NO_CANDIDATE
-    assert 'minimum score 1.00' in detection.message
+    assert 'minimum score 0.9999' in detection.message
+    # 200 px at 0.76 m and f = 525 px are 290 mm.
+    wide = Candidate((319.5, 239.5), 1.0, 0.0, GraspRectangle(319.5, 239.5, 0.0, 200.0, 14.0), 0.9)
+    refused = detector._with_poses([wide], _frame(), preprocess(_frame()))
+    assert choose(refused, 0.2, need_pose=True) == (
+        None, Reason.TOO_WIDE, f'{Reason.TOO_WIDE.sentence} (the only candidate: 290 mm wide, '
+                               'the gripper opens 85 mm)')
     without_camera = detector.detect(_frame(intrinsics=None))
     assert without_camera.best is None
     assert without_camera.reason is Reason.INVALID_INTRINSICS
     assert detector.detect(_frame(depth=None)).reason is Reason.NO_DEPTH
+    # As the node: of depth without one valid pixel it is not the approach that is wrong.
+    blind = np.full((480, 640), np.nan, np.float32)
+    assert detector.detect(_frame(depth=blind)).reason is Reason.NO_DEPTH
+    blind[:, :80] = 0.8         # beside the view
+    assert detector.detect(_frame(depth=blind)).reason is Reason.NO_DEPTH
+    colours = GraspDetector(small, modality='rgb', approach='optical_axis')
+    assert colours.detect(_frame()).reason is not Reason.NO_DEPTH
     assert detector.detect(_frame(depth=None), need_pose=False).best is not None
 
 

@@ -19,7 +19,7 @@ from grasp_stn_ros.rectangle import GraspRectangle
 from grasp_stn_ros.rgbd import CameraIntrinsics, RgbdFrame
 from grasp_stn_ros.viewing.browser import BrowserError, find_chromium, take_picture
 from grasp_stn_ros.viewing.scene import Scene, Shown, candidate_table, label_positions
-from grasp_stn_ros.viewing.server import Page, arrange, save_to
+from grasp_stn_ros.viewing.server import Page, arrange, saving
 from grasp_stn_ros.viewing.sources import SourceError, from_folder
 
 
@@ -92,11 +92,11 @@ def test_labels_do_not_cover_each_other():
 def test_a_recording_of_the_viewer_has_every_layer(tmp_path):
     path = tmp_path / 'scene.rrd'
     scene = Scene()
-    save_to(scene, path)
-    for shown in (box_on_table(), empty()):
-        scene.log(shown)
-    arrange(scene, box_on_table())
-    scene.recording.flush()
+    with saving(scene, path):
+        for shown in (box_on_table(), empty()):
+            scene.log(shown)
+        arrange(scene, box_on_table())
+        scene.recording.flush()
     scene.recording.disconnect()
     printed = subprocess.run([sys.executable, '-m', 'rerun', 'rrd', 'print', str(path)],
                              check=False, capture_output=True, text=True, timeout=120)
@@ -107,8 +107,17 @@ def test_a_recording_of_the_viewer_has_every_layer(tmp_path):
               *(f'/{where}/{stage}' for where in ('image', 'space') for stage in stages)]
     missing = [name for name in wanted if name not in printed.stdout]
     assert not missing
-    with pytest.raises(SourceError, match='FILE_EXISTS'):
-        save_to(Scene(), path)
+    with pytest.raises(SourceError, match='FILE_EXISTS'), saving(Scene(), path):
+        pass
+    assert path.exists()
+
+
+def test_a_recording_that_fails_leaves_nothing(tmp_path):
+    scene = Scene()
+    with pytest.raises(ValueError, match='half way'), saving(scene, tmp_path / 'scene.rrd'):
+        scene.log(box_on_table())
+        raise ValueError('half way')
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_table_says_what_became_of_each_candidate():
@@ -137,6 +146,8 @@ def test_images_of_a_folder_find_their_depth(tmp_path):
     ([], 'give one of SOURCE'), (['--simulate', '1', '--node'], 'give one of SOURCE'),
     (['nowhere.png'], 'NO_FILE'), (['--simulate', '1', '--save', 'x.bin'], '.rrd'),
     (['--simulate', '1', '--recorded'], 'for an MCAP file'),
+    (['--node', '--approach', 'optical_axis'], 'of their own'),
+    (['--simulate', '1', '--gripper', 'hand'], 'none of the grippers'),
     (['--simulate', '1', '--save', 'x.rrd', '--screenshot', 'x.png'], 'not both')])
 def test_wrong_input_is_named(arguments, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -147,8 +158,22 @@ def test_wrong_input_is_named(arguments, message, tmp_path, monkeypatch):
 
 
 def test_a_folder_without_images_is_named(tmp_path):
-    result = run('view', tmp_path, '--no-open')
-    assert result.exit_code == 1 and 'NO_IMAGES' in result.output
+    for options in (['--no-open'], ['--save', tmp_path / 'x.rrd']):
+        result = run('view', tmp_path, *options)
+        assert result.exit_code == 1 and 'NO_IMAGES' in result.output
+        assert 'viewer:' not in result.output and not list(tmp_path.iterdir())
+
+
+def test_depth_without_a_camera_is_said_to_give_no_poses(tmp_path):
+    frame = box_on_table().frame
+    cv2.imwrite(str(tmp_path / '1_rgb.png'), frame.rgb)
+    cv2.imwrite(str(tmp_path / '1_depth.png'), (frame.depth * 1000).astype(np.uint16))
+    result = run('view', tmp_path, '--save', tmp_path / 'x.rrd', '--threads', 1)
+    assert result.exit_code == 0, result.output
+    assert result.output.count('no --intrinsics: no poses and nothing in 3-D') == 1
+    outside = run('view', tmp_path, '--save', tmp_path / 'y.rrd', '--region', 300, 0, 100, 100)
+    assert outside.exit_code == 1 and 'INVALID_REQUEST' in outside.output
+    assert not (tmp_path / 'y.rrd').exists()
 
 
 @pytest.mark.timeout(600)

@@ -102,6 +102,11 @@ class CornellFolder:
         self._numbers = self._read_sources()
         self._camera = self._read_camera()
 
+    @property
+    def intrinsics(self) -> CameraIntrinsics | None:
+        """Camera matrix, as it was given or as the folder has it."""
+        return self._intrinsics or (self._camera.intrinsics if self._camera else None)
+
     def load(self, name: str) -> Labels:
         """Return the labels of the picture ``name``; raises :class:`DataError`."""
         stem = self._stem(name)

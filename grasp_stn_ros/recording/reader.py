@@ -97,7 +97,12 @@ class Recording:
         self._check_file()
         self._whole = self._is_whole()
         noted = self._read_metadata()
-        self.topics = {**self._guess(), **noted, **(topics or {})}
+        guessed = self._guess()
+        for topic in (topics or {}).values():
+            if topic not in self._kinds and not self._has(topic):
+                raise RecordingError(f'NO_TOPIC: {self.path} has no message on {topic}. It has: '
+                                     f'{self._what_is_there()}')
+        self.topics = {**guessed, **noted, **(topics or {})}
         missing = [role for role in ('color', 'depth', 'camera_info') if role not in self.topics]
         if missing:
             raise RecordingError(self._what_is_missing(missing))
@@ -222,12 +227,18 @@ class Recording:
             return f'{self.damage}, and no message comes before that'
         videos = [t for t, kind in self._kinds.items()
                   if kind.rpartition('/')[2] in ('CompressedVideo', 'FFMPEGPacket', 'Packet')]
-        topics = ', '.join(f'{t} ({kind})' for t, kind in sorted(self._kinds.items())) or 'nothing'
         names = ' and '.join(f'--{role.replace("_", "-")}' for role in missing)
         hint = f'; {", ".join(videos)}: videos are not read, record images (raw, compressed, ' \
                'compressedDepth)' if videos else ''
         return f'NO_TOPIC: nothing in {self.path} looks like {" and ".join(missing)}; name the ' \
-               f'topics with {names}. It has: {topics}{hint}'
+               f'topics with {names}. It has: {self._what_is_there()}{hint}'
+
+    def _what_is_there(self) -> str:
+        return ', '.join(f'{t} ({kind})' for t, kind in sorted(self._kinds.items())) or 'nothing'
+
+    def _has(self, topic: str) -> bool:
+        """Whether ``topic`` has a message, also behind those that were surveyed."""
+        return any(channel.topic == topic for _, channel, _ in self._raw([topic]))
 
     def detections(self) -> dict[int, Any]:
         """Recorded ``GraspStages`` by the stamp of their image, nanoseconds."""

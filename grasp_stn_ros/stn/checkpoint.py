@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +122,9 @@ def load(path: str | Path) -> tuple[GraspNetwork, dict[str, Any]]:
     if path.suffix != '.safetensors':
         raise CheckpointError(f'{path} is no .safetensors file; pickled weights are not loaded, '
                               'since they can run code')
+    if not os.path.lexists(path):
+        raise CheckpointError(f'{path} is missing; name a file of weights, or default for those '
+                              'that come with the package')
     sidecar = read_sidecar(path)
     if sidecar['preprocessing'] != preprocessing.SIGNATURE:
         raise CheckpointError(f'{path} expects another preprocessing than this version has: '

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 import socket
 from urllib.parse import quote
@@ -48,15 +50,32 @@ class Page:
         return f'{self.address}&renderer=webgl&theme=dark'
 
 
-def save_to(scene: Scene, path: Path) -> None:
-    """Write all that ``scene`` will log into a recording file; raises :class:`SourceError`."""
+def check_new(path: Path) -> None:
+    """Raise :class:`SourceError` where no recording file of that name can be begun."""
     if path.suffix != '.rrd':
         raise SourceError(f'BAD_NAME: recordings of the viewer end in .rrd, {path} does not')
     if path.exists():
         raise SourceError(f'FILE_EXISTS: {path} is there already; remove it or give another name')
     if not path.parent.is_dir():
         raise SourceError(f'NO_FOLDER: {path.parent} does not exist')
+
+
+def save_to(scene: Scene, path: Path) -> None:
+    """Write all that ``scene`` logs into a new recording file; raises :class:`SourceError`."""
+    check_new(path)
     scene.recording.save(path)
+
+
+@contextmanager
+def saving(scene: Scene, path: Path) -> Iterator[None]:
+    """Do :func:`save_to`; where what follows fails, nothing is left."""
+    save_to(scene, path)
+    try:
+        yield
+    except Exception:
+        scene.recording.disconnect()
+        path.unlink(missing_ok=True)
+        raise
 
 
 def arrange(scene: Scene, first: Shown, paused: bool = False) -> None:
