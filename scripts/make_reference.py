@@ -37,8 +37,9 @@ MEANING = {
     '/diagnostics': 'Silent topics, rates, dropped pairs, age of the input, last reason, time.',
     '~/detect_grasp': 'One grasp in a pair that was taken after the request; always answers '
                       'before its timeout.',
-    '~/detect_grasp_in_images': 'One grasp in the images of the request, with a mask of the object '
-                                'where only one is meant; always answers before its timeout.',
+    '~/detect_grasp_in_images': 'One grasp in the images of the request, with a mask of the '
+                                'object where only one is meant; always answers before its '
+                                'timeout.',
     '~/transition_event': 'Every change of the lifecycle state.',
     '~/change_state': 'Lifecycle: configure, activate, deactivate, cleanup, shutdown.',
     '~/get_state': 'Lifecycle: the present state.',
