@@ -503,16 +503,19 @@ def _picture_path(stages: Path, index: int, many: bool) -> Path:
 @click.option('--region', nargs=4, type=float, metavar='X Y WIDTH HEIGHT',
               help='Part of the images to look at, in pixels; default is the largest centred '
                    'square. Cornell is learned at 104 74 400 400.')
+@click.option('--mask', 'mask_file', type=click.Path(dir_okay=False, path_type=Path),
+              help='Grey image of the size of RGB that is not 0 on the object that is meant: all '
+                   'candidates start there.')
 @click.option('--minimum-score', type=click.FloatRange(0, 1), default=MINIMUM_SCORE,
               show_default=True, help='Below this score a candidate is no grasp.')
 @pose_options
 @model_options
 def detect(rgb: Path | None, depth: Path | None, intrinsics: tuple[float, ...] | None,
            list_file: Path | None, as_json: bool, stages: Path | None,
-           region: tuple[float, float, float, float] | None, minimum_score: float,
-           gripper: str | None, approach: str, approach_direction: tuple[float, ...] | None,
-           model: str, system: str | None, trained_on: str | None, device: str, threads: int,
-           candidates: int) -> None:
+           region: tuple[float, float, float, float] | None, mask_file: Path | None,
+           minimum_score: float, gripper: str | None, approach: str,
+           approach_direction: tuple[float, ...] | None, model: str, system: str | None,
+           trained_on: str | None, device: str, threads: int, candidates: int) -> None:
     """
     Find the best grasp in image files.
 
@@ -523,13 +526,17 @@ def detect(rgb: Path | None, depth: Path | None, intrinsics: tuple[float, ...] |
     Angles are of the opening direction, from the image's x axis (right) towards its y axis (down):
     in degrees, with --json in radians. Exit status 1 if an image could not be read.
     """
-    from .image_files import read_frame
+    from .image_files import read_frame, read_mask
+    from .limits import Limits, apply
     from .reasons import GraspError
     from .visualization import draw_stages, write_picture
     if rgb is None and list_file is None:
         raise click.UsageError('give an RGB image or --list FILE')
+    if mask_file is not None and list_file is not None:
+        raise click.UsageError('--mask is of one image, not of a --list')
     try:
         jobs = list(_jobs(rgb, depth, intrinsics, list_file))
+        mask = None if mask_file is None else read_mask(mask_file)
     except GraspError as error:
         raise click.ClickException(str(error)) from None
     detector = open_detector(model, device, threads, candidates, system, trained_on,
@@ -545,7 +552,12 @@ def detect(rgb: Path | None, depth: Path | None, intrinsics: tuple[float, ...] |
         else:
             try:
                 frame = read_frame(job.listed.rgb, job.listed.depth, job.listed.intrinsics)
-                detection = detector.detect(frame, region, minimum_score, needs_pose(frame))
+                detection = detector.detect(frame, region, minimum_score, needs_pose(frame),
+                                            mask=mask)
+                if mask is not None and needs_pose(frame):
+                    # What the fit has moved off the object.
+                    detection = apply(detection, Limits(gripper=detector.gripper), frame,
+                                      minimum_score, mask=mask)
                 reason, message = detection.reason.name, detection.message
             except GraspError as error:
                 reason, message = error.reason.name, error.detail or str(error)

@@ -54,6 +54,17 @@ def read_depth(path: str | Path) -> np.ndarray:
                      f'{image.dtype}; expected 16-bit millimetres or float metres, one channel')
 
 
+def read_mask(path: str | Path) -> np.ndarray:
+    """Grey 8-bit image file -> mask (H, W) uint8, not 0 = allowed; raises :class:`GraspError`."""
+    image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED) if os.path.isfile(path) else None
+    if image is None:
+        raise GraspError(Reason.INVALID_IMAGE, f'{path} is missing or no image file')
+    if image.ndim != 2 or image.dtype != np.uint8:
+        raise GraspError(Reason.INVALID_IMAGE, f'{path} has shape {image.shape} and type '
+                         f'{image.dtype}; a mask has one channel of 8 bits')
+    return image
+
+
 def read_frame(rgb: str | Path, depth: str | Path | None = None,
                intrinsics: CameraIntrinsics | None = None) -> RgbdFrame:
     """Read one frame; raises :class:`GraspError`."""

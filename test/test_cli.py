@@ -148,6 +148,30 @@ def test_without_depth_or_camera_it_is_said_that_there_is_no_pose(scene_files):
     assert all('theta' in line for line in said[::2])
 
 
+def test_a_mask_says_where_the_object_is(scene_files, tmp_path):
+    folder, _, intrinsics = scene_files
+    mask = np.zeros(cv2.imread(str(folder / 'rgb.png')).shape[:2], np.uint8)
+
+    def detected(mask):
+        cv2.imwrite(str(tmp_path / 'mask.png'), mask)
+        result = run('detect', folder / 'rgb.png', folder / 'depth.png', '--json', '--intrinsics',
+                     *camera(intrinsics), '--mask', tmp_path / 'mask.png')
+        assert result.exit_code == 0, result.output
+        return json.loads(result.stdout)
+
+    assert detected(mask)['reason'] == 'MASKED'
+    everywhere = detected(mask + 255)
+    assert everywhere['success']
+    x, y = round(everywhere['x']), round(everywhere['y'])
+    mask[y - 15:y + 15, x - 15:x + 15] = 255
+    found = detected(mask)
+    assert found['success'] and np.hypot(found['x'] - x, found['y'] - y) < 25
+    for other, message in ((folder / 'rgb.png', 'one channel of 8 bits'),
+                           (tmp_path / 'none.png', 'missing or no image')):
+        refused = run('detect', folder / 'rgb.png', '--mask', other)
+        assert refused.exit_code != 0 and message in refused.output
+
+
 def test_detect_needs_nothing_but_colour(scene_files):
     folder, mask, _ = scene_files
     record = json.loads(run('detect', folder / 'rgb.png', '--json').output)
