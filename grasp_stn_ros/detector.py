@@ -27,6 +27,7 @@ from .preprocessing import (
     CHANNELS,
     HEIGHT_SCALE,
     INPUT_SIZE,
+    MINIMUM_REGION,
     NetworkInput,
     View,
     preprocess,
@@ -43,7 +44,6 @@ from .stn.trunk import Trunk
 DEFAULT_MODEL = 'multi_stage_stn.safetensors'
 # A location that STN_crop itself does not believe in is no candidate.
 _MIN_LOCATION_SCORE = 1e-3
-_MIN_REGION = 32.0
 
 
 def find_weights(name: str) -> Path:
@@ -453,10 +453,10 @@ def _checked_region(region: tuple[float, float, float, float],
     x, y, width, height = map(float, region)
     fits = x >= 0 and y >= 0 and x + width <= image_size[0] and y + height <= image_size[1]
     if not np.isfinite([x, y, width, height]).all() or not fits or min(width, height) < 1 \
-            or max(width, height) < _MIN_REGION:
+            or max(width, height) < MINIMUM_REGION:
         raise GraspError(Reason.INVALID_REQUEST,
                          f'region x={x:g} y={y:g} {width:g}x{height:g} in an image of '
-                         f'{image_size[0]}x{image_size[1]}, at least {_MIN_REGION:g} px long')
+                         f'{image_size[0]}x{image_size[1]}, at least {MINIMUM_REGION} px long')
     return x, y, width, height
 
 

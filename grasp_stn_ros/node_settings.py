@@ -22,9 +22,6 @@ from .middle import weight_of
 from .package_files import places
 from .stability import Stability
 
-# The longer side of a region, pixels: what GraspDetector asks for.
-MINIMUM_REGION = 32
-
 _NOWHERE = (0.0, 0.0, 0.0)
 # What a file in config/grippers/ says; the last only concerns what the node publishes.
 _LENGTHS = (*(f'gripper.{field.name}' for field in dataclasses.fields(Gripper)),

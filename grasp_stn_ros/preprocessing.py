@@ -34,6 +34,8 @@ from .rgbd import CameraIntrinsics, RgbdFrame
 from .support_plane import SupportPlane, fit_support_plane
 
 INPUT_SIZE = 400
+# Pixels of the longer side of a region that is looked at, at least.
+MINIMUM_REGION = 32
 CHANNELS = 7
 HEIGHT_SCALE, HEIGHT_RANGE = 15.0, (-1.5, 3.0)
 # Sigma in view pixels of the smoothing before depth is differentiated.

@@ -6,7 +6,7 @@ import pytest
 from ros_fixtures import StubDetector, rig, ros  # noqa: F401
 import yaml
 
-from grasp_stn_ros.node_settings import MINIMUM_REGION, gripper_from
+from grasp_stn_ros.node_settings import gripper_from
 from grasp_stn_ros.ros import parameters
 from grasp_stn_ros.ros.grasp_node import GraspNode
 
@@ -169,12 +169,6 @@ def test_values_that_contradict_each_other_are_rejected_with_the_reason(rig, cha
     assert not result.successful
     assert word in result.reason
     assert parameters.values(node) == before
-
-
-def test_the_smallest_region_that_can_be_set_is_the_detectors():
-    detector = pytest.importorskip('grasp_stn_ros.detector', reason='torch: run `make setup`')
-    assert detector._MIN_REGION == MINIMUM_REGION
-    detector._checked_region((0, 0, MINIMUM_REGION, 1), (64, 64))
 
 
 def test_a_region_that_does_not_fit_the_image_is_told_by_the_name_of_the_parameter(rig):  # noqa: F811

@@ -32,7 +32,8 @@ from ..grasp_pose import APPROACHES, Gripper
 from ..limits import box
 
 # What the values mean, which recordings need without ROS.
-from ..node_settings import MINIMUM_REGION, region_from
+from ..node_settings import region_from
+from ..preprocessing import MINIMUM_REGION
 from ..stability import Stability
 from . import topics
 
