@@ -124,7 +124,7 @@ def test_a_file_for_several_nodes_is_read_and_what_is_foreign_in_it_logged(ros, 
     (tmp_path / 'cell.yaml').write_text(
         '/**: {ros__parameters: {use_sim_time: false, start_type_description_service: true, '
         'qos_overrides: {/parameter_events: {publisher: {depth: 10}}}, minimum_score: 0.4, '
-        'robot_description: none}}')
+        'enabled: true, robot_description: none}}')
     node = GraspNode(lambda _: StubDetector(), namespace='/foreign', cli_args=[
         '--ros-args', '--params-file', str(tmp_path / 'cell.yaml')])
     try:
@@ -133,7 +133,7 @@ def test_a_file_for_several_nodes_is_read_and_what_is_foreign_in_it_logged(ros, 
     finally:
         node.close()
         node.destroy_node()
-    assert 'no such parameter: robot_description\n' in capfd.readouterr().err
+    assert 'no such parameter: enabled, robot_description\n' in capfd.readouterr().err
 
 
 def test_the_documentation_has_the_whole_table():

@@ -30,8 +30,6 @@ from rcl_interfaces.msg import (
 from ..detection import MINIMUM_SCORE
 from ..grasp_pose import APPROACHES, Gripper
 from ..limits import box
-
-# What the values mean, which recordings need without ROS.
 from ..node_settings import region_from
 from ..preprocessing import MINIMUM_REGION
 from ..stability import Stability
@@ -321,7 +319,8 @@ def _meant_by(name: str) -> str | None:
     """Return the parameter that an unknown ``name`` resembles, or None."""
     name = name.lower()
     group, dot, own = name.partition('.')
-    if without_group := [known for known in BY_NAME if known.endswith(f'.{name}')]:
+    # Not `enabled` alone, which is any node's.
+    if '_' in name and (without_group := [k for k in BY_NAME if k.endswith(f'.{name}')]):
         return without_group[0]
     members = [known for known in BY_NAME if known.startswith(f'{group}.')] if dot else []
     near = difflib.get_close_matches(name, members or BY_NAME, 1, 0.0 if members else _SIMILAR)
