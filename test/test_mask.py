@@ -1,7 +1,11 @@
 """A mask of where to look: candidates of the shipped network start there, all K of them."""
 
+import json
+
+from click.testing import CliRunner
 import numpy as np
 import pytest
+from script_files import load_script
 
 pytest.importorskip('torch', reason='torch is missing: run `make setup`')
 pytest.importorskip('mujoco', reason='mujoco is missing: run `make setup`')
@@ -78,6 +82,18 @@ def test_a_region_and_turned_views_see_the_mask_where_it_is(table):
                   turned.detect(frame, region=(x, y, 200, 200), mask=masks[0])):
         assert found.candidates
         assert all(near(masks[0], c.location) for c in found.candidates)
+
+
+def test_objects_are_asked_for_by_their_masks(tmp_path):
+    script = load_script('ask_for_objects')
+    run = CliRunner().invoke(script.main, ['--scenes', '2', '--seed', '1002', '--json',
+                                           str(tmp_path / 'masks.json')])
+    assert run.exit_code == 0, run.output
+    result = json.loads((tmp_path / 'masks.json').read_text())
+    assert 6 <= result['n'] == len(result['rows']) <= 10
+    ways = result['ways']
+    assert ways['proposed there']['grasps'] >= ways['only afterwards']['grasps'] > 0
+    assert all(way['lifted'] <= way['grasps'] for way in ways.values())
 
 
 def test_systems_that_cannot_be_told_where_to_look_look_everywhere(table):
