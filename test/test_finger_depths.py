@@ -3,15 +3,14 @@
 from dataclasses import replace
 import json
 import shutil
-import subprocess
-import sys
 
-from conftest import PROJECT
+from click.testing import CliRunner
 import numpy as np
 import pytest
+from script_files import load_script
 import torch
 
-from grasp_stn_ros.detector import GraspDetector
+from grasp_stn_ros.detector import GraspDetector, default_weights
 from grasp_stn_ros.grasp_pose import Gripper, rectangle_to_grasp, rectangles_to_grasps
 from grasp_stn_ros.rectangle import GraspRectangle
 from grasp_stn_ros.rgbd import CameraIntrinsics, RgbdFrame
@@ -30,7 +29,6 @@ from grasp_stn_ros.training.finger_depths import (
 
 SMALL = ModelConfig(features=16, width=0.25, blocks=(0, 0, 0), gripper_input=True)
 DEEP = replace(SMALL, finger_depths=DEPTHS)
-SCRIPT = PROJECT / 'scripts' / 'learn_finger_depths.py'
 
 
 def outputs(*logits, depths=DEPTHS):
@@ -194,7 +192,7 @@ def test_further_training_starts_without_it(taught):
 
 
 def test_candidates_are_tried_once_and_at_every_depth(tmp_path):
-    network, _ = checkpoint.load(PROJECT / 'models' / 'multi_stage_stn.safetensors')
+    network, _ = checkpoint.load(default_weights())
     assert try_depths(network, 77, range(2), tmp_path) == 2
     arrays = [dict(np.load(path)) for path in sorted(tmp_path.glob('*.npz'))]
     assert len(arrays) == 2
@@ -268,18 +266,18 @@ def test_too_few_trials_are_refused(taught, tmp_path):
 
 
 def test_the_script_learns_and_overwrites_nothing(taught, tmp_path):
-    command = [sys.executable, str(SCRIPT), 'fit', '--model', str(taught / 'plain.safetensors'),
-               '--data', str(taught / 'trials'), '--out', str(tmp_path / 'new.safetensors')]
-    first = subprocess.run(command, check=False, capture_output=True, text=True, timeout=120)
-    assert first.returncode == 0, first.stderr
-    assert '40 scenes, 800 candidates' in ' '.join(first.stdout.split())
-    second = subprocess.run(command, check=False, capture_output=True, text=True, timeout=120)
-    assert second.returncode != 0 and 'exists' in second.stderr
-    third = subprocess.run([*command[:2], 'compare', *command[3:7], '--json',
-                            str(tmp_path / 'compared.json')], check=False, capture_output=True,
-                           text=True, timeout=120)
-    assert third.returncode == 0, third.stderr
-    assert third.stdout.count('of 40 scenes lifted') == 2
+    script = load_script('learn_finger_depths')
+    of = ['--model', str(taught / 'plain.safetensors'), '--data', str(taught / 'trials')]
+    fit = ['fit', *of, '--out', str(tmp_path / 'new.safetensors')]
+    first = CliRunner().invoke(script.main, fit)
+    assert first.exit_code == 0, first.output
+    assert '40 scenes, 800 candidates' in ' '.join(first.output.split())
+    second = CliRunner().invoke(script.main, fit)
+    assert second.exit_code != 0 and 'exists' in second.output
+    third = CliRunner().invoke(script.main, ['compare', *of, '--json',
+                                             str(tmp_path / 'compared.json')])
+    assert third.exit_code == 0, third.output
+    assert third.output.count('of 40 scenes lifted') == 2
     assert json.loads((tmp_path / 'compared.json').read_text())['n'] == 40
 
 
