@@ -223,7 +223,7 @@ class GraspDetector:
         candidates = self._with_poses(candidates, frame, first)
         clock.lap('grasp_pose')
         best, reason, message = choose(candidates, minimum_score, need_pose)
-        if mask is not None and not candidates:
+        if mask is not None and self._model.STEERABLE and not candidates:
             reason, message = Reason.MASKED, Reason.MASKED.sentence
         return Detection(tuple(candidates), best, reason, message, clock.milliseconds,
                          view.region, first.support)

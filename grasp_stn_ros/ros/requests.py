@@ -66,7 +66,7 @@ class Ticket:
 
 class Requests:
     """
-    Serves both; the condition guards :attr:`tickets` and ``values``.
+    Serves both services; the condition guards :attr:`tickets` and ``values``.
 
     ``values`` are the node's parameters; the node replaces them when one changes.
     """
@@ -140,8 +140,7 @@ class Requests:
 
     def _serve(self, request: DetectGrasp.Request,
                response: DetectGrasp.Response) -> DetectGrasp.Response:
-        self._answer(request, None, response)
-        return response
+        return self._answer(request, None, response)
 
     def _serve_given(self, request: DetectGraspInImages.Request,
                      response: DetectGraspInImages.Response) -> DetectGraspInImages.Response:
@@ -149,21 +148,20 @@ class Requests:
         # An empty message is none.
         mask = request.mask if request.mask.width or request.mask.data else None
         pair = Pair(request.color, request.depth, request.camera_info, 0, now, now, mask, True)
-        result = self._answer(request, pair, response)
-        if result is not None:
-            response.stages = conversions.stages_message(result.detection,
-                                                         image_header(pair, self.values))
-        return response
+        return self._answer(request, pair, response)
 
-    def _answer(self, request: Any, pair: Pair | None, response: Any) -> Result | None:
-        """Answer one call, whatever happens; return what was found, if the detector was asked."""
-        ticket = result = None
+    def _answer(self, request: Any, pair: Pair | None, response: Any) -> Any:
+        """Fill in ``response`` to one call, whatever happens."""
+        ticket = None
         began = time.monotonic()
         try:
             ticket = self._accept(request, pair)
             result = ticket.answer.result(max(ticket.deadline - time.monotonic(), 0.0))
             response.reason = int(result.detection.reason)
             response.message = sentence(result.detection)
+            if pair is not None:
+                response.stages = conversions.stages_message(result.detection,
+                                                             image_header(pair, self.values))
             if result.grasps:
                 response.success = True
                 response.grasp, *others = result.grasps
@@ -184,7 +182,7 @@ class Requests:
         if not response.success:
             self._node.get_logger().warning(f'request answered {response.message}',
                                             throttle_duration_sec=2.0)
-        return result
+        return response
 
     def _accept(self, request: Any, pair: Pair | None) -> Ticket:
         """Check a request and queue it; raises :class:`GraspError`."""

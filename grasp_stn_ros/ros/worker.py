@@ -89,6 +89,7 @@ class Worker:
             self.drops['busy'] += 1
 
     def _has_work(self, pairs: PairInput) -> bool:
+        """Whether there is a pair, of the camera or of a request, that anybody wants."""
         return self._requests.brought or self._wants_newest(pairs)
 
     def _wants_newest(self, pairs: PairInput) -> bool:
@@ -217,8 +218,10 @@ class Worker:
     def _check_frames(self, pair: Pair, values: dict[str, Any]) -> None:
         """Depth in another frame than colour is most often depth that is not aligned."""
         depth, color = pair.depth.header.frame_id, pair.color.header.frame_id
-        self._diagnostics.nameless = '' if values['frame_id'] or color else _NAMELESS
-        if self._diagnostics.nameless:
+        nameless = '' if values['frame_id'] or color else _NAMELESS
+        if not pair.given:  # diagnostics speak of the camera
+            self._diagnostics.nameless = nameless
+        if nameless:
             self._node.get_logger().warning(_NAMELESS, throttle_duration_sec=30.0)
         if depth == color:
             return
@@ -231,18 +234,15 @@ class Worker:
 
     def _mask(self, pair: Pair, frame: RgbdFrame, values: dict[str, Any]) -> np.ndarray | None:
         """Return the mask of the pair; without the one that was asked for there is no grasp."""
-        if pair.given:
-            if pair.mask is None:
-                return None
-        elif not values['mask_topic']:
+        wanted = pair.mask is not None if pair.given else bool(values['mask_topic'])
+        if not wanted:
             return None
-        elif pair.mask is None:
+        if pair.mask is None:
             raise GraspError(Reason.MASKED, f'no mask has come on {values["mask_topic"]}')
-        else:
-            apart = abs(stamp_nanoseconds(pair.mask) - stamp_nanoseconds(pair.color)) / 1e9
-            if 0 < values['maximum_mask_age'] < apart:
-                raise GraspError(Reason.MASKED, f'the newest mask is {apart:.2f} s away from the '
-                                 f'image, maximum_mask_age is {values["maximum_mask_age"]} s')
+        apart = abs(stamp_nanoseconds(pair.mask) - stamp_nanoseconds(pair.color)) / 1e9
+        if not pair.given and 0 < values['maximum_mask_age'] < apart:
+            raise GraspError(Reason.MASKED, f'the newest mask is {apart:.2f} s away from the '
+                             f'image, maximum_mask_age is {values["maximum_mask_age"]} s')
         mask = conversions.mask_from_message(pair.mask)
         if mask.shape != frame.rgb.shape[:2]:
             raise GraspError(Reason.SIZE_MISMATCH, f'mask {mask.shape[1]}x{mask.shape[0]}, '
