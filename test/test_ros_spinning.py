@@ -1,5 +1,8 @@
 """Entities that go while the executor is about to wait for them do not end the spinning."""
 
+from pathlib import Path
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -10,7 +13,13 @@ from ros_fixtures import ros, wait_until  # noqa: F401
 from std_msgs.msg import Header
 from std_srvs.srv import Trigger
 
-from grasp_stn_ros.ros.spinning import ServingExecutor, Spinner
+from grasp_stn_ros.ros.spinning import (
+    NotReturnedError,
+    ServingExecutor,
+    Spinner,
+    StopRequest,
+    run_until,
+)
 
 
 def test_spinning_survives_what_a_transition_destroys(ros):  # noqa: F811
@@ -142,3 +151,33 @@ def test_the_end_waits_for_calls_and_says_when_they_do_not_return(ros):  # noqa:
     assert not pair.spinners[0].stop(0.1)
     released.set()
     pair.close()
+
+
+def test_a_signal_may_come_at_any_instant_of_the_wait_for_it():
+    """With threading.Event one of the first dozen never returns."""
+    code = ('import random, signal, sys\n'
+            'sys.path.insert(0, sys.argv[1])\n'
+            'from grasp_stn_ros.ros.spinning import StopRequest\n'
+            'for number in range(300):\n'
+            '    stop = StopRequest()\n'
+            '    signal.signal(signal.SIGALRM, lambda *_: stop.set())\n'
+            '    signal.setitimer(signal.ITIMER_REAL, random.uniform(1e-6, 3e-5))\n'
+            '    stop.wait()\n'
+            '    assert stop.is_set()\n')
+    subprocess.run([sys.executable, '-c', code, str(Path(__file__).parent.parent)], check=True,
+                   timeout=120)
+
+
+def test_what_is_started_returns_and_raises_as_if_it_were_called():
+    assert run_until(StopRequest(), 1.0, lambda: 3) == 3
+    with pytest.raises(ZeroDivisionError):
+        run_until(StopRequest(), 1.0, lambda: 1 // 0)
+
+
+def test_after_a_stop_the_start_has_so_long_and_no_longer():
+    stop, release = StopRequest(), threading.Event()
+    stop.set()
+    assert run_until(stop, 20.0, lambda: release.wait(0.05)) is False
+    with pytest.raises(NotReturnedError):
+        run_until(stop, 0.05, lambda: release.wait(60))
+    release.set()

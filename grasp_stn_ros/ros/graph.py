@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 import os
 import signal
-import threading
 import time
 from typing import Any
 
@@ -21,7 +20,7 @@ from rclpy.signals import SignalHandlerOptions
 
 from .environment import shared_memory_profile
 from .inputs import source
-from .spinning import stop_event
+from .spinning import StopRequest, stop_on_signals
 from .topics import INPUTS, resolved
 
 DISCOVERY_SECONDS = 5.0
@@ -51,11 +50,11 @@ def joined(name: str) -> Iterator[tuple[Node, SingleThreadedExecutor]]:
 
 
 @contextmanager
-def until_interrupted() -> Iterator[threading.Event]:
-    """Return an event that SIGINT and SIGTERM set within; what they did before comes back."""
+def until_interrupted() -> Iterator[StopRequest]:
+    """Return what SIGINT and SIGTERM set within; what they did before comes back."""
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield stop_event()
+        yield stop_on_signals()
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -70,7 +69,7 @@ class Followed:
     topics: dict[str, str]
     node: Node
     executor: SingleThreadedExecutor
-    stop: threading.Event
+    stop: StopRequest
 
 
 @contextmanager

@@ -35,12 +35,13 @@ from .diagnostics import Diagnostics
 from .inputs import PairInput
 from .outputs import Outputs
 from .requests import Requests
-from .spinning import ServingExecutor, Spinner, interruptible, stop_event
+from .spinning import NotReturnedError, ServingExecutor, Spinner, run_until, stop_on_signals
 from .transforms import Transforms
 from .worker import Worker
 
-# Longest wait for callbacks that are running when a signal comes, seconds.
-_STOP_SECONDS = 1.5
+# Longest waits after a signal, seconds: for callbacks that are running, and for a step of the
+# start, such as loading the weights. Less than the five that `ros2 launch` waits.
+_STOP_SECONDS, _START_SECONDS = 1.5, 4.0
 
 
 class StartError(RuntimeError):
@@ -62,13 +63,15 @@ class GraspNode(LifecycleNode):
     """Detects grasps in synchronized RGB-D images, continuously or on demand."""
 
     def __init__(self, detector_factory: Callable[[dict[str, Any]], Any] = default_detector,
-                 **node_arguments):
+                 interrupted: Callable[[], bool] = lambda: False, **node_arguments):
         """
         Declare the parameters and, with ``autostart``, configure and activate.
 
-        Raises ValueError on a bad parameter and :class:`StartError` when the start fails.
+        Raises ValueError on a bad parameter, :class:`StartError` when the start fails, and
+        KeyboardInterrupt where ``interrupted()`` between two steps of configuring.
         """
         super().__init__('grasp_node', **node_arguments)
+        self._interrupted = interrupted
         parameters.declare(self)
         self._values = parameters.values(self)
         self.add_on_set_parameters_callback(parameters.validator(self))
@@ -183,9 +186,15 @@ class GraspNode(LifecycleNode):
         if values['target_frame']:
             self._transforms = Transforms(self, values)
         self._detector = self._detector_factory(values)
+        self._raise_if_interrupted()
         self._detector.warm_up()
+        self._raise_if_interrupted()
         self._outputs = Outputs(self, values)
         self._diagnostics.configured(self._detector)
+
+    def _raise_if_interrupted(self) -> None:
+        if self._interrupted():
+            raise KeyboardInterrupt
 
     def _activate(self) -> None:
         assert self._outputs is not None
@@ -246,17 +255,19 @@ def main(args: list[str] | None = None,
     """
     Run the node until SIGINT or SIGTERM; the exit code.
 
-    The main thread only waits: Python runs signal handlers there, and a thread inside DDS would
-    delay them until the next message.
+    The main thread only waits: Python runs signal handlers there, and a thread inside DDS or
+    PyTorch would delay them until it comes back.
     """
-    stop = stop_event()
+    stop = stop_on_signals()
     rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
     try:
-        with interruptible(stop):
-            node = GraspNode(detector_factory)
+        node = run_until(stop, _START_SECONDS,
+                         lambda: GraspNode(detector_factory, interrupted=stop.is_set))
     except KeyboardInterrupt:
         rclpy.try_shutdown()
         return 0
+    except NotReturnedError:
+        os._exit(0)  # as below
     except StartError:
         rclpy.try_shutdown()
         return 2

@@ -19,7 +19,7 @@ from ..simulation.depth_noise import structured_light
 from ..simulation.objects import make_object
 from ..simulation.scene import RenderedFrame, TableScene, random_scene
 from . import conversions
-from .spinning import interruptible, stop_event
+from .spinning import interruptible, stop_on_signals
 
 OPTICAL_FRAME, WORLD_FRAME = 'camera_color_optical_frame', 'world'
 DEPTH_ENCODINGS = ('16UC1', '32FC1')
@@ -143,7 +143,7 @@ class SimCamera(Node):
 
 def main(args: list[str] | None = None) -> int:
     """Run the camera until SIGINT or SIGTERM; the exit code."""
-    stop = stop_event()
+    stop = stop_on_signals()
     rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
     try:
         with interruptible(stop):

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from concurrent.futures import Future, wait
+from contextlib import contextmanager, suppress
+from queue import Empty, SimpleQueue
 import signal
 import threading
+from typing import TypeVar
 
 from rclpy.context import Context
 from rclpy.exceptions import InvalidHandle
@@ -18,19 +21,51 @@ from rclpy.executors import (
 from rclpy.service import Service
 from rclpy.task import Task
 
-_LOOK = 0.2  # seconds between two looks at the event that ends the loop
+T = TypeVar('T')
+
+_LOOK = 0.2  # seconds between two looks at what ends the loop
 
 
-def stop_event() -> threading.Event:
-    """Return an event that SIGINT and SIGTERM set; call it in the main thread, before rclpy."""
-    stop = threading.Event()
+class StopRequest:
+    """
+    A flag that a signal handler may set at any moment, and that the main thread may wait for.
+
+    ``threading.Event`` is not for that: its ``wait`` holds a lock for an instant that ``set``
+    takes, and a handler that runs in that instant, in the same thread, waits for itself for ever.
+    """
+
+    def __init__(self):
+        """Create it, not set."""
+        self._is_set = False
+        self._wake: SimpleQueue[None] = SimpleQueue()  # whose put() may interrupt its get()
+
+    def set(self) -> None:
+        """Set it, for good."""
+        self._is_set = True
+        self._wake.put(None)
+
+    def is_set(self) -> bool:
+        """Whether anybody has set it."""
+        return self._is_set
+
+    def wait(self) -> None:
+        """Wait until it is set; for one thread."""
+        while not self._is_set:
+            # A signal that comes just before the system is asked to wait does not end that wait.
+            with suppress(Empty):
+                self._wake.get(timeout=_LOOK)
+
+
+def stop_on_signals() -> StopRequest:
+    """Return what SIGINT and SIGTERM set; call it in the main thread, before rclpy."""
+    stop = StopRequest()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     return stop
 
 
 @contextmanager
-def interruptible(stop: threading.Event) -> Iterator[None]:
+def interruptible(stop: StopRequest) -> Iterator[None]:
     """Raise KeyboardInterrupt on SIGINT and SIGTERM within: loading a model takes seconds."""
     def interrupt(*_):
         stop.set()
@@ -45,6 +80,36 @@ def interruptible(stop: threading.Event) -> Iterator[None]:
     finally:
         for number, handler in zip(numbers, before, strict=True):
             signal.signal(number, handler)
+
+
+class NotReturnedError(RuntimeError):
+    """What was begun still runs, long after it was asked to stop."""
+
+
+def run_until(stop: StopRequest, patience: float, action: Callable[[], T]) -> T:
+    """
+    Run ``action`` in a thread of its own and return or raise what comes of it.
+
+    For what takes seconds in libraries: a signal handler that raised an exception there would
+    leave them half done. Raises :class:`NotReturnedError` where it still runs ``patience``
+    seconds after ``stop`` was set.
+    """
+    outcome: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            outcome.set_result(action())
+        except BaseException as error:
+            outcome.set_exception(error)
+
+    threading.Thread(target=run, name='start', daemon=True).start()
+    while not outcome.done() and not stop.is_set():
+        wait([outcome], _LOOK)
+    if not outcome.done():
+        wait([outcome], patience)
+    if not outcome.done():
+        raise NotReturnedError(f'{patience} s after it was asked to stop')
+    return outcome.result()
 
 
 class ServingExecutor(Executor):
