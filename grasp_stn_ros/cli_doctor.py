@@ -30,11 +30,13 @@ _STYLES = {Level.OK: '[green]ok[/]', Level.NOTE: '[cyan]note[/]',
               help='Weights to check: a .safetensors file.')
 @click.option('--device', default='auto', show_default=True, help='auto, cpu, cuda or cuda:N')
 @click.option('--no-ros', is_flag=True, help='Only this machine: device, weights, packages.')
+@click.option('--clean', is_flag=True,
+              help='First remove from shared memory what Fast DDS left of killed processes.')
 @click.option('--json', 'as_json', is_flag=True, help='Print one JSON object.')
 @click.option('--strict', is_flag=True, help='Exit status 1 for warnings as well.')
 def doctor(node: str, color: str | None, depth: str | None, camera_info: str | None,
-           seconds: float, model: str, device: str, no_ros: bool, as_json: bool,
-           strict: bool) -> None:
+           seconds: float, model: str, device: str, no_ros: bool, clean: bool,
+           as_json: bool, strict: bool) -> None:
     """
     Check ROS, DDS, topics, encodings, frames, rates, calibration, device and weights.
 
@@ -42,6 +44,10 @@ def doctor(node: str, color: str | None, depth: str | None, camera_info: str | N
     """
     topics = {'color': color, 'depth': depth, 'camera_info': camera_info}
     progress = Console(stderr=True)
+    if clean:
+        from .doctor import shared_memory
+        freed = shared_memory.remove(shared_memory.dead_segments())
+        progress.print(f'{freed / 2**20:.0f} MiB of shared memory are free again')
     with progress.status('looking at this machine and listening to the camera'):
         findings = _machine(model, device)
         if not no_ros:

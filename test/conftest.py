@@ -3,6 +3,9 @@
 import os
 from pathlib import Path
 import tempfile
+import time
+
+from grasp_stn_ros.doctor import shared_memory
 
 PROJECT = Path(__file__).resolve().parent.parent
 
@@ -17,5 +20,9 @@ def pytest_configure(config):
     folder = tempfile.TemporaryDirectory(prefix='grasp_stn_test_')
     config.add_cleanup(folder.cleanup)
     os.environ['ROS_LOG_DIR'] = folder.name
+    began = time.time()
+    # Some tests kill processes.
+    config.add_cleanup(lambda: shared_memory.remove(shared_memory.dead_segments(
+        since=began, youngest=0.0)))
 
 

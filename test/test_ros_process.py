@@ -6,10 +6,12 @@ import re
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 from ros_fixtures import DEADLINE, wait_until
 
+from grasp_stn_ros.doctor import shared_memory
 from grasp_stn_ros.ros.node_process import NodeProcess
 
 HERE = Path(__file__).resolve().parent
@@ -149,3 +151,32 @@ def test_wait_until_fails_by_itself():
     """The helper that all ROS tests lean on must not pass by default."""
     with pytest.raises(AssertionError, match='in vain for nothing'):
         wait_until(lambda: False, 'nothing', seconds=0.05)
+
+
+def test_what_a_killed_process_left_in_shared_memory_is_found_and_freed():
+    began = time.time()
+
+    def left() -> set[Path]:
+        return set(shared_memory.dead_segments(since=began, youngest=0.0))
+
+    before = left()
+    process = start()
+    try:
+        wait_for_line(process, 'ready: model stub')
+        assert left() == before, 'it lives'
+        assert shared_memory.dead_segments(since=began) == [], 'it may have just begun'
+    finally:
+        process.kill()
+        process.communicate()
+    dead = sorted(left() - before)
+    assert dead
+    stranger = dead[0].with_name('fastdds_mine_el')
+    stranger.touch()
+    try:
+        assert stranger.with_name('fastdds_mine') not in left()
+    finally:
+        stranger.unlink()
+    assert shared_memory.remove(dead) > 32 << 20
+    assert not any(file.exists() for each in dead
+                   for file in (each, each.with_name(f'{each.name}_el')))
+    assert shared_memory.remove(dead) == 0

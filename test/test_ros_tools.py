@@ -1,7 +1,9 @@
 """Record, view and doctor beside a running node: real messages over real DDS."""
 
 import importlib
+import os
 
+from click.testing import CliRunner
 import numpy as np
 import pytest
 from ros_fixtures import (  # noqa: F401
@@ -22,6 +24,7 @@ from std_msgs.msg import Header
 from test_ros_guards import compress, compressed_rig
 
 from grasp_stn_interfaces.msg import GraspStages
+from grasp_stn_ros.cli_doctor import doctor as doctor_command
 from grasp_stn_ros.doctor import machine
 from grasp_stn_ros.doctor.findings import Level
 from grasp_stn_ros.reasons import Reason
@@ -316,6 +319,23 @@ def test_a_silent_camera_is_named_without_a_node(ros, monkeypatch):  # noqa: F81
     found = by_name(examine(Options('/nobody', {'color': '/no/such/topic'}, 0.5)))
     assert found['node'].level is Level.NOTE and 'NO_NODE' in found['node'].message
     assert 'nobody publishes /no/such/topic' in found['topic.color'].message
+
+
+def test_what_killed_processes_left_is_worth_a_note_and_a_remedy(tmp_path, monkeypatch):
+    def segment(name):
+        with open(tmp_path / name, 'wb') as file:
+            file.truncate(300 << 20)
+        (tmp_path / f'{name}_el').touch()
+        os.utime(tmp_path / f'{name}_el', (1e9, 1e9))
+
+    assert next(machine.check_shared_memory(tmp_path)).level is Level.OK
+    segment('fastdds_0123456789abcdef')
+    found = next(machine.check_shared_memory(tmp_path))
+    assert found.level is Level.NOTE and '300 MiB are left of 1 killed' in found.message
+    assert '--clean' in found.remedy
+    monkeypatch.setattr(machine.shared_memory, 'FOLDER', tmp_path)
+    done = CliRunner().invoke(doctor_command, ['--clean', '--no-ros', '--json'])
+    assert '300 MiB' in done.stderr and not list(tmp_path.iterdir())
 
 
 def test_profiles_of_dds(tmp_path):

@@ -10,11 +10,13 @@ import shutil
 import sys
 import xml.etree.ElementTree as ElementTree
 
+from . import shared_memory
 from .findings import Finding, error, note, ok, warning
 
 # Colour and depth of a 1280x720 camera, some of each: what has to fit into shared memory.
 _WANTED_SHARED_MEMORY = 64 << 20
 _LEAST_SEGMENT = 8 << 20
+_LEAST_WORTH_CLEANING = 256 << 20
 _WANTED_SOCKET_BUFFER = 2 << 20
 _OPTIONAL = {'mujoco': 'the simulator (grasp_stn simulate, demo)',
              'rerun-sdk': 'the viewer (grasp_stn view)',
@@ -79,7 +81,7 @@ def check_packages() -> Iterator[Finding]:
                        f'pip install {package}')
 
 
-def check_shared_memory(folder: str = '/dev/shm') -> Iterator[Finding]:
+def check_shared_memory(folder: str | Path = shared_memory.FOLDER) -> Iterator[Finding]:
     """Room for images between processes."""
     try:
         free = shutil.disk_usage(folder).free
@@ -87,12 +89,19 @@ def check_shared_memory(folder: str = '/dev/shm') -> Iterator[Finding]:
         yield warning('dds.shared_memory', f'there is no {folder}',
                       'in a container, share it: docker run --ipc=host')
         return
+    dead = shared_memory.dead_segments(Path(folder))
+    size = sum(segment.stat().st_size for segment in dead if segment.exists())
+    left = f', {size / 2**20:.0f} MiB are left of {len(dead)} killed processes' if dead else ''
+    clean = 'free what killed processes left there: grasp_stn doctor --clean'
+    message = f'{folder} has {free / 2**20:.0f} MiB free{left}'
     if free < _WANTED_SHARED_MEMORY:
-        yield error('dds.shared_memory', f'{folder} has {free / 2**20:.0f} MiB free, too little '
-                    'for images', 'in a container: docker run --shm-size=1g, or --ipc=host; else '
-                    f'remove what dead processes left there: rm {folder}/fastrtps_*')
+        container = 'in a container: docker run --shm-size=1g, or --ipc=host'
+        yield error('dds.shared_memory', f'{message}, too little for images',
+                    f'{clean}; {container}' if dead else container)
+    elif size >= _LEAST_WORTH_CLEANING:
+        yield note('dds.shared_memory', message, clean)
     else:
-        yield ok('dds.shared_memory', f'{folder} has {free / 2**20:.0f} MiB free')
+        yield ok('dds.shared_memory', message)
 
 
 def check_dds(environ: Mapping[str, str], middleware: str, own_profile: str) -> Iterator[Finding]:

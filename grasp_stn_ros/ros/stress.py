@@ -6,11 +6,13 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 import re
 import sys
+import time
 import traceback
 from typing import Any
 
 import rclpy
 
+from ..doctor import shared_memory
 from . import stress_faults, stress_fuzz, stress_load, stress_processes
 from .stress_rig import StressError
 from .stress_settings import Row, Settings
@@ -36,6 +38,7 @@ def run(settings: Settings, names: Iterable[str],
     """
     rclpy.init(args=[])
     records = []
+    began = time.time()
     try:
         for name in names:
             try:
@@ -50,6 +53,8 @@ def run(settings: Settings, names: Iterable[str],
             report(record)
     finally:
         rclpy.try_shutdown()
+        # Some rows kill processes on purpose.
+        shared_memory.remove(shared_memory.dead_segments(since=began))
     return records
 
 
