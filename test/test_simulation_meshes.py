@@ -58,8 +58,11 @@ def test_parts_are_kept_and_a_broken_cache_is_made_again(folder, monkeypatch):
         patch.setattr(meshes, '_decompose', refuse)
         again = convex_parts(folder / 'bracket.stl')
     assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
+    archive = kept[0].read_bytes()
     kept[0].write_bytes(b'no archive')
-    assert len(convex_parts(folder / 'bracket.stl')) == len(first)
+    monkeypatch.setattr(meshes, '_decompose', lambda path: first[1:])
+    assert len(convex_parts(folder / 'bracket.stl')) == len(first) - 1
+    kept[0].write_bytes(archive)  # the other tests use it
 
 
 def test_what_cannot_be_used_is_named(folder):

@@ -543,7 +543,7 @@ def test_every_process_has_a_gpu_of_its_own(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize('held_back', [True, False])
 def test_train_on_a_fold_and_judge_its_test_part(tmp_path, held_back):
-    generate_dataset(tmp_path / 'data', 6, seed=31338, progress=False)
+    generate_dataset(tmp_path / 'data', 6, seed=31338, progress=False, candidates=4)
     out = tmp_path / 'run'
     arguments = ['--data', str(tmp_path / 'data')]
     trained = CliRunner().invoke(main, [
