@@ -9,5 +9,4 @@ CORNELL = Path(os.environ.get('GRASP_STN_CORNELL',
                               Path(__file__).resolve().parents[2] / 'shared/data/cornell'))
 needs_cornell = pytest.mark.skipif(
     not (CORNELL / 'objects.csv').exists(),
-    reason='the Cornell images are missing; put them into ../shared/data/cornell or set '
-           'GRASP_STN_CORNELL to their folder')
+    reason='the Cornell images are missing; set GRASP_STN_CORNELL to their folder')
