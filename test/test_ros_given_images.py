@@ -73,6 +73,17 @@ def test_age_says_nothing_about_images_that_were_given(rig):  # noqa: F811
     assert 'stamps differ' not in it.node._diagnostics.status().message
 
 
+def test_a_fault_of_images_that_were_given_is_none_of_the_camera(rig):  # noqa: F811
+    it = rig(mode='on_demand')
+    depth = it.camera.messages()['depth']
+    depth.header.frame_id = 'another camera'
+    assert Client(it).answer(depth=depth).reason == Reason.FRAME_MISMATCH
+    wait_until(lambda: it.node._diagnostics._outcomes, 'the diagnostics to know')
+    status = it.node._diagnostics.status()
+    assert 'another camera' not in status.message
+    assert 'FRAME_MISMATCH' in {v.value.split(':')[0] for v in status.values}
+
+
 def test_a_mask_chooses_the_object(rig):  # noqa: F811
     it = rig(StubDetector([OTHER, RECTANGLE], [0.9, 0.8]), mode='on_demand')
     client = Client(it)

@@ -86,8 +86,9 @@ class Diagnostics:
         """
         with self._lock:
             self._detections += 1
-            self._age = self._age if age is None else age
-            self._last = detection.reason, detection.message
+            if age is not None:  # the assessment is of the camera
+                self._age = age
+                self._last = detection.reason, detection.message
             self._outcomes[detection.reason.name] += 1
             if detection.reason != Reason.OK:
                 self._last_failure = f'{detection.reason.name}: ' + (
