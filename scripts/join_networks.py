@@ -4,6 +4,9 @@ Join a network for images with depth and one for images without to one file of w
 
     python scripts/join_networks.py runs/depth.safetensors runs/colours.safetensors \
         --out runs/joined.safetensors
+
+Where the first file holds two networks already, the second takes the place of the one for images
+without depth.
 """
 
 from __future__ import annotations

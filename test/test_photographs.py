@@ -5,6 +5,7 @@ from dataclasses import replace
 from click.testing import CliRunner
 import numpy as np
 import pytest
+from script_files import load_script
 import torch
 
 from grasp_stn_ros.cli import main
@@ -15,7 +16,7 @@ from grasp_stn_ros.simulation.labels import generate_dataset
 from grasp_stn_ros.stn import checkpoint
 from grasp_stn_ros.stn.efficientnet import PhotographFeatures, PretrainedError, load_pretrained
 from grasp_stn_ros.stn.multi_stage import ModelConfig, MultiStageSTN
-from grasp_stn_ros.training.joining import join_networks
+from grasp_stn_ros.training.joining import join_networks, split_networks
 from grasp_stn_ros.training.losses import LossSettings
 from grasp_stn_ros.training.objectives import multi_stage
 from grasp_stn_ros.training.pretrained import with_photographs
@@ -243,6 +244,34 @@ def test_what_is_joined_says_how_both_were_trained(joined):
     assert model.without_depth.trunk.photographs is not None
 
 
+def test_what_was_joined_comes_apart_and_another_may_take_a_place(joined, tmp_path):
+    script = load_script('split_networks')
+    taught = MultiStageSTN(replace(SMALL, photographs=True, without_depth=True,
+                                   finger_depths=(0.02, 0.04), calibration=(2.0, 0.5)))
+    model, sidecar = checkpoint.load(joined / 'joined.safetensors')
+    taught.load_state_dict(model.state_dict(), strict=False)
+    checkpoint.save(tmp_path / 'taught.safetensors', taught, checkpoint.notes(sidecar))
+    arguments = [str(tmp_path / 'taught.safetensors'), '--out', str(tmp_path)]
+    done = CliRunner().invoke(script.main, arguments)
+    assert done.exit_code == 0, done.output
+    for name, original in zip(script.NAMES, ('depth', 'colours'), strict=True):
+        part, notes = checkpoint.load(tmp_path / name)
+        whole, before = checkpoint.load(joined / f'{original}.safetensors')
+        assert part.config == whole.config and notes['training'] == before['training']
+        assert checkpoint.digest(part) == checkpoint.digest(whole)
+    again = CliRunner().invoke(script.main, arguments)
+    assert again.exit_code == 1 and 'exists' in again.output
+    with torch.no_grad():
+        part.trunk.stage4[0].conv.weight.add_(1.0)
+    checkpoint.save(tmp_path / 'better.safetensors', part, {'training': {'images': 11}})
+    renewed, notes = join_networks(tmp_path / 'taught.safetensors',
+                                   tmp_path / 'better.safetensors')
+    assert renewed.config == taught.config and notes['training']['without_depth'] == {'images': 11}
+    for name, value in renewed.state_dict().items():
+        assert torch.equal(value, taught.state_dict()[name]) \
+            != (name == 'without_depth.trunk.stage4.0.conv.weight')
+
+
 @pytest.mark.parametrize(('no_depth', 'trained'), [(0.0, (True, False)), (1.0, (False, True)),
                                                    (0.5, (True, True))])
 def test_a_joined_network_goes_on_with_each_image_where_it_belongs(simulated, joined, tmp_path,
@@ -278,7 +307,9 @@ def test_what_cannot_be_joined_or_go_on_joined_is_refused(simulated, joined, pre
                                                           tmp_path):
     pair = joined / 'joined.safetensors'
     with pytest.raises(checkpoint.CheckpointError, match='a single MultiStageSTN'):
-        join_networks(pair, joined / 'colours.safetensors')
+        join_networks(joined / 'depth.safetensors', pair)
+    with pytest.raises(checkpoint.CheckpointError, match='one network, not two'):
+        split_networks(joined / 'depth.safetensors')
     checkpoint.save(tmp_path / 'wide.safetensors', MultiStageSTN(replace(SMALL, width=0.5)))
     with pytest.raises(checkpoint.CheckpointError, match='another network than'):
         join_networks(joined / 'depth.safetensors', tmp_path / 'wide.safetensors')

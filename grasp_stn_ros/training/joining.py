@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from ..stn import checkpoint
-from ..stn.multi_stage import MultiStageSTN
+from ..stn.multi_stage import ModelConfig, MultiStageSTN
 from ..stn.network import GraspNetwork
 
 
@@ -66,21 +66,18 @@ def join_networks(with_depth: str | Path, without_depth: str | Path) \
     """
     One network of two: images with depth go to the first, images without to the second.
 
-    Features of photographs stay with the second. Returns it and the notes of the first's sidecar,
-    to whose training that of the second is added. The calibration is that of the first. Raises
-    :class:`checkpoint.CheckpointError`, also where the two are not of one kind.
+    Where the first has been joined before, the second takes the place of the one for images
+    without depth. Features of photographs stay with the second. Returns the network and the notes
+    of the first's sidecar, to whose training that of the second is added. The calibration is that
+    of the first. Raises :class:`checkpoint.CheckpointError`, also where the two are not of one
+    kind.
     """
-    networks: list[MultiStageSTN] = []
-    sidecars: list[dict[str, Any]] = []
-    for path in (with_depth, without_depth):
-        network, sidecar = checkpoint.load(path)
-        if not isinstance(network, MultiStageSTN) or network.without_depth is not None:
-            raise checkpoint.CheckpointError(
-                f'{path} does not hold a single {MultiStageSTN.ARCHITECTURE}')
-        networks.append(network)
-        sidecars.append(sidecar)
-    first, second = networks
-    alike = [replace(n.config, calibration=(1.0, 0.0), photographs=False) for n in networks]
+    first, sidecar = _load(with_depth)
+    second, other = _load(without_depth)
+    if second.without_depth is not None:
+        raise checkpoint.CheckpointError(f'{without_depth} does not hold a single '
+                                         f'{MultiStageSTN.ARCHITECTURE}')
+    alike = [_alone(network) for network in (first, second)]
     if alike[0] != alike[1]:
         raise checkpoint.CheckpointError(
             f'{without_depth} holds another network than {with_depth}: {alike[1]}, not {alike[0]}')
@@ -92,6 +89,44 @@ def join_networks(with_depth: str | Path, without_depth: str | Path) \
         **{name: value for name, value in first.state_dict().items() if name in kept},
         **{f'without_depth.{name}': value for name, value in second.state_dict().items()}})
     return joined.eval(), {
-        **checkpoint.notes(sidecars[0]),
-        'training': {**sidecars[0].get('training', {}),
-                     'without_depth': sidecars[1].get('training', {})}}
+        **checkpoint.notes(sidecar),
+        'training': {**sidecar.get('training', {}), 'without_depth': other.get('training', {})}}
+
+
+def split_networks(joined: str | Path) -> list[tuple[MultiStageSTN, dict[str, Any]]]:
+    """
+    Undo :func:`join_networks`: the network for images with depth, the one for those without.
+
+    For further training of one of them, and as teachers; without a calibration and without what
+    was learned about finger depths. Each comes with the notes of its training. Raises
+    :class:`checkpoint.CheckpointError`.
+    """
+    network, sidecar = _load(joined)
+    if network.without_depth is None:
+        raise checkpoint.CheckpointError(f'{joined} holds one network, not two')
+    training = dict(sidecar.get('training', {}))
+    trainings = training, training.pop('without_depth', {})
+    training.pop('finger_depths', None)
+    parts = []
+    for part, own, photographs in ((network, trainings[0], False),
+                                   (network.without_depth, trainings[1],
+                                    network.config.photographs)):
+        alone = MultiStageSTN(replace(_alone(part), photographs=photographs))
+        state = part.state_dict()
+        alone.load_state_dict({name: state[name] for name in alone.state_dict()})
+        parts.append((alone.eval(), {**checkpoint.notes(sidecar), 'training': own}))
+    return parts
+
+
+def _load(path: str | Path) -> tuple[MultiStageSTN, dict[str, Any]]:
+    network, sidecar = checkpoint.load(path)
+    if not isinstance(network, MultiStageSTN):
+        raise checkpoint.CheckpointError(f'{path} holds {network.ARCHITECTURE}, not '
+                                         f'{MultiStageSTN.ARCHITECTURE}')
+    return network, sidecar
+
+
+def _alone(network: MultiStageSTN) -> ModelConfig:
+    """What two networks have in common that can be joined."""
+    return replace(network.config, calibration=(1.0, 0.0), photographs=False, without_depth=False,
+                   finger_depths=())
