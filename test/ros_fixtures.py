@@ -38,7 +38,7 @@ from grasp_stn_ros.ros import conversions
 from grasp_stn_ros.ros.grasp_node import GraspNode
 from grasp_stn_ros.ros.spinning import ServingExecutor, Spinner
 
-DEADLINE = 20.0
+DEADLINE = 60.0  # s; only reached when something is broken
 SIZE = (320, 240)
 INTRINSICS = CameraIntrinsics(250.0, 250.0, 160.0, 120.0)
 # A box with its top 0.75 m away on a table 0.80 m away; its centre is pixel (185, 110).

@@ -104,7 +104,7 @@ def test_a_missing_model_is_one_line_and_exit_code_2(tmp_path):
     process = start('-p', f'model:={tmp_path}/none.safetensors', code=(
         'import sys; sys.path[:0] = sys.argv.pop(1).split(":")\n'
         'from grasp_stn_ros.ros.grasp_node import main\nsys.exit(main(sys.argv))\n'))
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=DEADLINE)
     assert process.returncode == 2
     assert 'none.' in output
     assert 'Traceback' not in output
