@@ -7,6 +7,8 @@ SEED ?=
 GUI ?=
 DEMO_ARGS ?=
 TEST_ARGS ?=
+# As many as there are cores, at most four: each with PyTorch and a ROS domain of its own.
+TEST_PROCESSES ?= auto
 export PYTHON PIP_EXTRA
 
 # Inherited from another environment's Python, it would keep ours from finding its libraries.
@@ -25,7 +27,8 @@ demo_options := $(if $(SCENES),--scenes $(SCENES)) $(if $(SEED),--seed $(SEED)) 
 help:
 	@echo 'make demo    simulated camera, ROS 2 node, service call, grasp, lift'
 	@echo '             options: SCENES=5 SEED=1 GUI=1'
-	@echo 'make test    the whole test suite; TEST_ARGS="test/test_rgbd.py -k hole" for a part'
+	@echo 'make test    the whole test suite; TEST_ARGS="test/test_rgbd.py -k hole" for a part,'
+	@echo '             TEST_PROCESSES=0 for a single process'
 	@echo 'make lint    ruff and mypy'
 	@echo 'make docs    the documentation as a site, in .cache/site/index.html'
 	@echo 'make setup   only make or update the environment in .venv (the others do it as well);'
@@ -40,7 +43,7 @@ demo: setup
 
 test: export OMP_NUM_THREADS ?= 1
 test: setup
-	$(RUN) -m pytest $(TEST_ARGS)
+	$(RUN) -m pytest -n $(TEST_PROCESSES) --maxprocesses 4 --dist loadfile $(TEST_ARGS)
 
 lint: setup
 	$(RUN) -m ruff check .
