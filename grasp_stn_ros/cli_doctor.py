@@ -48,6 +48,9 @@ def doctor(node: str, color: str | None, depth: str | None, camera_info: str | N
         from .doctor import shared_memory
         freed = shared_memory.remove(shared_memory.dead_segments())
         progress.print(f'{freed / 2**20:.0f} MiB of shared memory are free again')
+        if kept := shared_memory.dead_segments():
+            progress.print(f'{len(kept)} segments could not be removed: they are of other users; '
+                           'run it as these or as root')
     with progress.status('looking at this machine and listening to the camera'):
         findings = _machine(model, device)
         if not no_ros:

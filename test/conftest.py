@@ -14,12 +14,12 @@ def pytest_configure(config):
     """Set what ROS 2 reads when it is first imported or initialized."""
     # 1-101: the domains whose ports lie below Linux's ephemeral ports. Sessions that run at the
     # same time have different process ids, so neighbours get different domains; the processes of
-    # one session (pytest-xdist) share the id of their parent and have numbers.
+    # one session (pytest-xdist) share the id of their parent and have numbers, four at most.
     session, number = os.getpid(), 0
     if hasattr(config, 'workerinput'):
         session = os.getppid()
         number = 1 + int(config.workerinput['workerid'].removeprefix('gw'))
-    os.environ['ROS_DOMAIN_ID'] = str(1 + (session + number) % 101)
+    os.environ['ROS_DOMAIN_ID'] = str(1 + (5 * session + number) % 101)
     os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
     os.environ['FASTDDS_DEFAULT_PROFILES_FILE'] = str(PROJECT / 'config' / 'fastdds_shm.xml')
     folder = tempfile.TemporaryDirectory(prefix='grasp_stn_test_')

@@ -250,7 +250,8 @@ def test_what_was_joined_comes_apart_and_another_may_take_a_place(joined, tmp_pa
                                    finger_depths=(0.02, 0.04), calibration=(2.0, 0.5)))
     model, sidecar = checkpoint.load(joined / 'joined.safetensors')
     taught.load_state_dict(model.state_dict(), strict=False)
-    checkpoint.save(tmp_path / 'taught.safetensors', taught, checkpoint.notes(sidecar))
+    checkpoint.save(tmp_path / 'taught.safetensors', taught,
+                    {**checkpoint.notes(sidecar), 'metrics': {'lift': {'lift': 0.9}}})
     arguments = [str(tmp_path / 'taught.safetensors'), '--out', str(tmp_path)]
     done = CliRunner().invoke(script.main, arguments)
     assert done.exit_code == 0, done.output
@@ -258,6 +259,7 @@ def test_what_was_joined_comes_apart_and_another_may_take_a_place(joined, tmp_pa
         part, notes = checkpoint.load(tmp_path / name)
         whole, before = checkpoint.load(joined / f'{original}.safetensors')
         assert part.config == whole.config and notes['training'] == before['training']
+        assert notes['data'] == 'rooms' and 'metrics' not in notes
         assert checkpoint.digest(part) == checkpoint.digest(whole)
     again = CliRunner().invoke(script.main, arguments)
     assert again.exit_code == 1 and 'exists' in again.output
@@ -267,6 +269,7 @@ def test_what_was_joined_comes_apart_and_another_may_take_a_place(joined, tmp_pa
     renewed, notes = join_networks(tmp_path / 'taught.safetensors',
                                    tmp_path / 'better.safetensors')
     assert renewed.config == taught.config and notes['training']['without_depth'] == {'images': 11}
+    assert 'metrics' not in notes, 'they are of another network'
     for name, value in renewed.state_dict().items():
         assert torch.equal(value, taught.state_dict()[name]) \
             != (name == 'without_depth.trunk.stage4.0.conv.weight')

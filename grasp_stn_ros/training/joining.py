@@ -89,7 +89,7 @@ def join_networks(with_depth: str | Path, without_depth: str | Path) \
         **{name: value for name, value in first.state_dict().items() if name in kept},
         **{f'without_depth.{name}': value for name, value in second.state_dict().items()}})
     return joined.eval(), {
-        **checkpoint.notes(sidecar),
+        **_notes(sidecar),
         'training': {**sidecar.get('training', {}), 'without_depth': other.get('training', {})}}
 
 
@@ -114,7 +114,7 @@ def split_networks(joined: str | Path) -> list[tuple[MultiStageSTN, dict[str, An
         alone = MultiStageSTN(replace(_alone(part), photographs=photographs))
         state = part.state_dict()
         alone.load_state_dict({name: state[name] for name in alone.state_dict()})
-        parts.append((alone.eval(), {**checkpoint.notes(sidecar), 'training': own}))
+        parts.append((alone.eval(), {**_notes(sidecar), 'training': own}))
     return parts
 
 
@@ -124,6 +124,11 @@ def _load(path: str | Path) -> tuple[MultiStageSTN, dict[str, Any]]:
         raise checkpoint.CheckpointError(f'{path} holds {network.ARCHITECTURE}, not '
                                          f'{MultiStageSTN.ARCHITECTURE}')
     return network, sidecar
+
+
+def _notes(sidecar: dict[str, Any]) -> dict[str, Any]:
+    """Return the notes of a sidecar without figures, which are of its weights as a whole."""
+    return {name: note for name, note in checkpoint.notes(sidecar).items() if name != 'metrics'}
 
 
 def _alone(network: MultiStageSTN) -> ModelConfig:
