@@ -81,7 +81,7 @@ def pose_options(command):
     """Give a command the options that say how poses are made; see `pose_settings`."""
     for option in reversed((
             click.option('--gripper', metavar='NAME|FILE.yaml',
-                         help='A name in config/grippers/ or a file of that form.  [default: '
+                         help='A name in config/grippers/ or a file of parameters.  [default: '
                               '85 mm wide]'),
             click.option('--approach', type=click.Choice(APPROACHES), default=APPROACHES[0],
                          show_default=True, help='Where the gripper comes from.'),

@@ -193,9 +193,8 @@ class GraspDetector:
         Where there is no grasp, the result says why. Raises :class:`GraspError` only for a region
         or a mask that does not fit the image and for a device that is out of memory.
         """
-        if mask is not None and mask.shape != frame.rgb.shape[:2]:
-            raise GraspError(Reason.SIZE_MISMATCH, f'mask {mask.shape[1]}x{mask.shape[0]}, '
-                                                   f'colour {frame.size[0]}x{frame.size[1]}')
+        if mask is not None:
+            frame.check_mask(mask)
         # Denormals make single operations up to a hundred times slower. It is a setting of the
         # calling thread, which need not be the one that made the detector.
         torch.set_flush_denormal(True)

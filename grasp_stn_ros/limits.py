@@ -78,12 +78,11 @@ def apply(detection: Detection, limits: Limits, frame: RgbdFrame, minimum_score:
     Mark what ``limits`` forbid and choose the best of the rest.
 
     ``transform`` (4, 4) takes points from the camera's frame to the target frame (None: the
-    same); ``mask`` (H, W), where given, is non-zero where grasps are allowed. Raises ValueError
-    for a mask of another size than the image.
+    same); ``mask`` (H, W), where given, is non-zero where grasps are allowed. Raises
+    :class:`GraspError` for a mask of another size than the image.
     """
-    if mask is not None and mask.shape != frame.rgb.shape[:2]:
-        raise ValueError(f'the mask is {mask.shape[1]}x{mask.shape[0]}, the image '
-                         f'{frame.size[0]}x{frame.size[1]}')
+    if mask is not None:
+        frame.check_mask(mask)
     support = detection.support
     if limits.support_margin and support is None and frame.depth is not None \
             and frame.intrinsics is not None:

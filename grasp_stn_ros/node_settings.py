@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from .grasp_pose import Gripper
 from .limits import Limits, box
 from .messages import rotation_from_quaternion
 from .middle import weight_of
 from .package_files import places
+from .parameter_files import parameters_in
+from .reasons import GraspError, Reason
 from .stability import Stability
 
 _NOWHERE = (0.0, 0.0, 0.0)
@@ -41,24 +42,25 @@ def known_grippers() -> dict[str, Path]:
 
 def read_gripper(name: str) -> Gripper:
     """
-    Return a gripper by the name of a file in config/grippers/, or from a file of that form.
+    Return a gripper by the name of a file in config/grippers/, or from a parameter file.
 
-    Raises ValueError for what is neither, and for lengths that no gripper has.
+    Of a file with parameters of the node, those of the gripper count. Raises ValueError for what
+    is neither, and for lengths that no gripper has.
     """
     known = known_grippers()
     path = known.get(name, Path(name))
     if not path.is_file():
         raise ValueError(f'{name} is no file and none of the grippers {", ".join(known)}')
     try:
-        sections = yaml.safe_load(path.read_text()).values()
-        lengths = {f'gripper.{key}': value for section in sections
-                   for key, value in section['ros__parameters']['gripper'].items()}
+        values = parameters_in(path)
+        lengths = {f'gripper.{key}': value for key, value in values.get('gripper', {}).items()}
+        lengths |= {key: value for key, value in values.items() if key.startswith('gripper.')}
         unknown = [key for key in lengths if key not in _LENGTHS]
         if unknown or not lengths:
             raise ValueError(f'there is no {", ".join(unknown) or "length"}')
         return gripper_from({key: float(value) for key, value in lengths.items()})
-    except (OSError, yaml.YAMLError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f'{path} is no description of a gripper ({error!r}); a file has '
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise ValueError(f'{path} is no description of a gripper ({error}); a file has '
                          '/**: ros__parameters: gripper: with the lengths '
                          f'{", ".join(key.removeprefix("gripper.") for key in _LENGTHS)}, as '
                          'those in config/grippers/') from None
@@ -80,6 +82,13 @@ def detector_settings(values: Mapping[str, Any]) -> dict[str, Any]:
     return {'gripper': gripper_from(values), 'approach': values.get('approach', 'support_plane'),
             'approach_direction': tuple(values.get('approach_direction', (0.0, 0.0, 1.0))),
             'middle_weight': weight_of(values.get('middle_weight', -1.0))}
+
+
+def check_frames(values: Mapping[str, Any], color: str, depth: str) -> None:
+    """Raise :class:`GraspError` where images of the frames ``color`` and ``depth`` do not go."""
+    if depth != color and values.get('frame_mismatch') == 'refuse':
+        raise GraspError(Reason.FRAME_MISMATCH,
+                         f'depth is in frame {depth!r}, colour in {color!r}')
 
 
 def region_from(values: Mapping[str, Any]) -> tuple[int, int, int, int] | None:

@@ -95,6 +95,13 @@ class RgbdFrame:
         """Width and height in pixels."""
         return self.rgb.shape[1], self.rgb.shape[0]
 
+    def check_mask(self, mask: np.ndarray) -> None:
+        """Raise :class:`GraspError` for a mask (H, W) that is not one of this image."""
+        if mask.shape != self.rgb.shape[:2]:
+            size = 'x'.join(map(str, mask.shape[::-1]))
+            raise GraspError(Reason.SIZE_MISMATCH,
+                             f'mask {size}, colour {self.size[0]}x{self.size[1]}')
+
 
 def depth_from_millimetres(raw: np.ndarray) -> np.ndarray:
     """Depth as uint16 millimetres with 0 for holes (REP-118) -> float32 metres with NaN."""

@@ -10,12 +10,8 @@ from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 import yaml
 
-from grasp_stn_ros.ros.environment import (
-    end_launch,
-    parameters_in,
-    share_directory,
-    shared_memory_profile,
-)
+from grasp_stn_ros.parameter_files import parameters_in
+from grasp_stn_ros.ros.environment import end_launch, share_directory, shared_memory_profile
 from grasp_stn_ros.ros.parameters import BY_NAME
 from launch import LaunchDescription
 

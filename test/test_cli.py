@@ -129,6 +129,11 @@ def test_grippers_are_those_of_the_launch_files(tmp_path):
         assert read_gripper(name) == read_gripper(str(path))
         assert read_gripper(name).maximum_opening == lengths['maximum_opening']
     assert {'robotiq_2f_85', 'franka_hand'} <= set(known)
+    # Both of the ways to write them that ROS reads, among other parameters.
+    for content in ('gripper.jaw_size: 0.03', 'gripper: {jaw_size: 0.03}'):
+        (tmp_path / 'node.yaml').write_text(
+            f'grasp_node:\n  ros__parameters:\n    minimum_score: 0.5\n    {content}\n')
+        assert read_gripper(str(tmp_path / 'node.yaml')).jaw_size == 0.03
     for content in ('', 'a: 1', '/**: {ros__parameters: {gripper: {maximum_opening: 2}}}',
                     '/**: {ros__parameters: {gripper: {maximal_opening: 0.1}}}', '[', '- x'):
         (tmp_path / 'g.yaml').write_text(content)

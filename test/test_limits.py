@@ -9,7 +9,7 @@ from grasp_stn_ros import limits
 from grasp_stn_ros.detection import Candidate, Detection, Grasp
 from grasp_stn_ros.grasp_pose import Gripper, grasp_axes
 from grasp_stn_ros.limits import Limits
-from grasp_stn_ros.reasons import Reason
+from grasp_stn_ros.reasons import GraspError, Reason
 from grasp_stn_ros.rectangle import GraspRectangle
 from grasp_stn_ros.rgbd import CameraIntrinsics, RgbdFrame
 from grasp_stn_ros.support_plane import SupportPlane
@@ -119,7 +119,7 @@ def test_the_mask_decides_by_the_middle_of_the_rectangle():
     found = limits.apply(detection(grasp(0.1), grasp(-0.1)), Limits(), FRAME, 0.1, None, mask)
     assert found.candidates[0].reason == Reason.MASKED
     assert found.best is found.candidates[1]
-    with pytest.raises(ValueError, match='10x20'):
+    with pytest.raises(GraspError, match='10x20'):
         limits.apply(detection(grasp()), Limits(), FRAME, 0.1, None, np.ones((20, 10), np.uint8))
 
 

@@ -276,6 +276,10 @@ def test_a_named_topic_that_is_not_there_is_not_a_matter_of_stamps(whole, tmp_pa
     monkeypatch.setattr('grasp_stn_ros.recording.reader._SURVEYED', 1)
     assert Recording(path, {'color': '/cam/rgb/image', 'depth': '/cam/aligned/image',
                             'camera_info': '/cam/rgb/camera_info'}).topics['depth']
+    # Without this every message of it is one that cannot be decoded as an image.
+    with pytest.raises(RecordingError, match='WRONG_TYPE: /cam/rgb/camera_info in .*CameraInfo, '
+                                             'expected .*Image .* for --color'):
+        Recording(path, {'color': '/cam/rgb/camera_info'})
 
 
 def test_parameters_of_the_node_are_those_of_the_detector():

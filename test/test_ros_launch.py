@@ -10,12 +10,9 @@ import pytest
 from ros_fixtures import ros  # noqa: F401  (skips where ROS is missing)
 import yaml
 
+from grasp_stn_ros.parameter_files import parameters_in
 from grasp_stn_ros.ros import parameters
-from grasp_stn_ros.ros.environment import (
-    parameters_in,
-    share_directory,
-    shared_memory_profile,
-)
+from grasp_stn_ros.ros.environment import share_directory, shared_memory_profile
 
 ROOT = Path(__file__).resolve().parents[1]
 LAUNCH_MISSING = ('launch and launch_ros are missing: they come with every ROS 2 installation '

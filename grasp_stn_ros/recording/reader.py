@@ -98,10 +98,8 @@ class Recording:
         self._whole = self._is_whole()
         noted = self._read_metadata()
         guessed = self._guess()
-        for topic in (topics or {}).values():
-            if topic not in self._kinds and not self._has(topic):
-                raise RecordingError(f'NO_TOPIC: {self.path} has no message on {topic}. It has: '
-                                     f'{self._what_is_there()}')
+        for role, topic in (topics or {}).items():
+            self._check_topic(role, topic)
         self.topics = {**guessed, **noted, **(topics or {})}
         missing = [role for role in ('color', 'depth', 'camera_info') if role not in self.topics]
         if missing:
@@ -236,9 +234,20 @@ class Recording:
     def _what_is_there(self) -> str:
         return ', '.join(f'{t} ({kind})' for t, kind in sorted(self._kinds.items())) or 'nothing'
 
-    def _has(self, topic: str) -> bool:
-        """Whether ``topic`` has a message, also behind those that were surveyed."""
-        return any(channel.topic == topic for _, channel, _ in self._raw([topic]))
+    def _check_topic(self, role: str, topic: str) -> None:
+        """Raise :class:`RecordingError` where ``topic`` has no messages, or none of its role."""
+        # Perhaps behind those that were surveyed.
+        kind = self._kinds.get(topic) or next(
+            (schema.name for schema, channel, _ in self._raw([topic]) if channel.topic == topic),
+            None)
+        if kind is None:
+            raise RecordingError(f'NO_TOPIC: {self.path} has no message on {topic}. It has: '
+                                 f'{self._what_is_there()}')
+        wanted = {'camera_info': (_CAMERA_INFO,), 'stages': (_STAGES,)}.get(role, _IMAGES)
+        if kind not in wanted:
+            raise RecordingError(f'WRONG_TYPE: {topic} in {self.path} has messages of {kind}, '
+                                 f'expected {" or ".join(wanted)} for '
+                                 f'--{role.replace("_", "-")}')
 
     def detections(self) -> dict[int, Any]:
         """Recorded ``GraspStages`` by the stamp of their image, nanoseconds."""

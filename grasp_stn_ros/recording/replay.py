@@ -17,7 +17,13 @@ import numpy as np
 from .. import limits
 from ..detection import MINIMUM_SCORE, Detection
 from ..limits import Limits
-from ..node_settings import camera_pose_from, gripper_from, limits_from, region_from
+from ..node_settings import (
+    camera_pose_from,
+    check_frames,
+    gripper_from,
+    limits_from,
+    region_from,
+)
 from ..reasons import GraspError, Reason
 from ..rectangle import angle_distance, iou, is_correct
 from ..rgbd import RgbdFrame
@@ -55,7 +61,7 @@ class AsNode:
         except (ValueError, TypeError) as error:
             raise RecordingError(f'BAD_PARAMETERS: what was recorded of the node cannot be: '
                                  f'{error}') from None
-        self._refuses_frames = parameters.get('frame_mismatch') == 'refuse'
+        self._parameters = parameters
         self._target = parameters.get('target_frame', '')
         self._frame_id = parameters.get('frame_id', '')
         self._masked = bool(parameters.get('mask_topic'))
@@ -129,9 +135,7 @@ class AsNode:
 
     def _check(self, moment: Moment, frame: RgbdFrame) -> None:
         """Refuse what the node refuses before it detects; raises :class:`GraspError`."""
-        if self._refuses_frames and moment.frame_id != moment.depth_frame_id:
-            raise GraspError(Reason.FRAME_MISMATCH, f'depth is in frame '
-                             f'{moment.depth_frame_id!r}, colour in {moment.frame_id!r}')
+        check_frames(self._parameters, moment.frame_id, moment.depth_frame_id)
         if frame.depth is not None and not np.isfinite(frame.depth).any():
             raise GraspError(Reason.NO_DEPTH, 'not one pixel of the depth image is valid')
 

@@ -225,9 +225,7 @@ class Worker:
             self._node.get_logger().warning(_NAMELESS, throttle_duration_sec=30.0)
         if depth == color:
             return
-        if values['frame_mismatch'] == 'refuse':
-            raise GraspError(Reason.FRAME_MISMATCH, f'depth is in frame {depth!r}, colour in '
-                                                    f'{color!r}')
+        node_settings.check_frames(values, color, depth)
         self._node.get_logger().warning(
             f'depth is in frame {depth!r}, colour in {color!r}: is this the depth that is aligned '
             'to colour?', throttle_duration_sec=30.0)
@@ -244,9 +242,7 @@ class Worker:
             raise GraspError(Reason.MASKED, f'the newest mask is {apart:.2f} s away from the '
                              f'image, maximum_mask_age is {values["maximum_mask_age"]} s')
         mask = conversions.mask_from_message(pair.mask)
-        if mask.shape != frame.rgb.shape[:2]:
-            raise GraspError(Reason.SIZE_MISMATCH, f'mask {mask.shape[1]}x{mask.shape[0]}, '
-                                                   f'colour {frame.size[0]}x{frame.size[1]}')
+        frame.check_mask(mask)
         return mask
 
     def _locate(self, header: Header, values: dict[str, Any]
