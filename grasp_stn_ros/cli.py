@@ -236,11 +236,14 @@ def lift(scenes: int, seed: int, meshes: Path | None, output: Path | None, worst
 @click.option('--json', 'output', type=click.Path(path_type=Path), help='Write the result there.')
 @click.option('--worst', type=click.Path(path_type=Path),
               help='Draw the 24 failed attempts with the highest scores into this picture.')
+@click.option('--memory/--no-memory', default=True, show_default=True,
+              help='Whether what has failed comes after other objects, as with `failed` in the '
+                   'requests of the node, or the best grasp is tried each time.')
 @middle_option
 @model_options
-def clutter(scenes: int, objects: int, seed: int, output: Path | None, worst: Path | None,
-            middle_weight: float | None, model: str, system: str | None, trained_on: str | None,
-            device: str, threads: int, candidates: int) -> None:
+def clutter(scenes: int, objects: int, seed: int, memory: bool, output: Path | None,
+            worst: Path | None, middle_weight: float | None, model: str, system: str | None,
+            trained_on: str | None, device: str, threads: int, candidates: int) -> None:
     """Clear tables under strict physics, until they are empty or after 3 failures in a row."""
     from rich.progress import track
 
@@ -250,7 +253,7 @@ def clutter(scenes: int, objects: int, seed: int, output: Path | None, worst: Pa
     detector = open_detector(model, device, threads, candidates, system, trained_on,
                              middle_weight=middle_weight)
     failed = FailedAttempts()
-    rows = [clearing.run_scene(detector, seed, index, objects, failed.watch)
+    rows = [clearing.run_scene(detector, seed, index, objects, failed.watch, memory)
             for index in track(range(scenes), 'tables', disable=not sys.stderr.isatty())]
     result = clearing.summarize(rows)
     if worst:
@@ -265,7 +268,7 @@ def clutter(scenes: int, objects: int, seed: int, output: Path | None, worst: Pa
                             'weights_sha256': weights_sha256(model, system, trained_on),
                             'seed': seed,
                             'split': f'{objects} unseen procedural objects',
-                            'middle_weight': middle_weight, 'rows': rows})
+                            'middle_weight': middle_weight, 'memory': memory, 'rows': rows})
 
 
 @main.command()

@@ -102,10 +102,11 @@ class Detection:
     """
     The outcome for one frame: all candidates, the best one, or the reason why there is none.
 
-    ``candidates`` are in descending order of score. ``best`` is the first one that reaches the
-    minimum score and, where a pose was asked for, has one. ``milliseconds`` is the wall time per
-    stage. ``region`` is the part of the image that the network saw, (x, y, width, height) in
-    pixels, and ``support`` the plane found there, in the camera's frame.
+    ``candidates`` are in descending order of score, unless grasps have failed before
+    (:mod:`grasp_stn_ros.retry`). ``best`` is the first one that reaches the minimum score and,
+    where a pose was asked for, has one. ``milliseconds`` is the wall time per stage. ``region`` is
+    the part of the image that the network saw, (x, y, width, height) in pixels, and ``support``
+    the plane found there, in the camera's frame.
     """
 
     candidates: tuple[Candidate, ...]
@@ -118,7 +119,7 @@ class Detection:
 
     @property
     def alternatives(self) -> tuple[Candidate, ...]:
-        """Executable candidates behind the best one, in descending order of score."""
+        """Executable candidates behind the best one, in the order of the candidates."""
         if self.best is None:
             return ()
         return tuple(c for c in self.candidates if c.executable and c is not self.best)

@@ -183,6 +183,14 @@ def rotation_from_quaternion(x: float, y: float, z: float, w: float) -> np.ndarr
     return (w * w - v @ v) * np.eye(3) + 2 * np.outer(v, v) + 2 * w * cross
 
 
+def pose_matrix(x: float, y: float, z: float, *quaternion: float) -> np.ndarray:
+    """Position in metres and quaternion (x, y, z, w) -> rigid transform (4, 4)."""
+    matrix = np.eye(4)
+    matrix[:3, :3] = rotation_from_quaternion(*quaternion)
+    matrix[:3, 3] = x, y, z
+    return matrix
+
+
 def detection_from_message(stages: Any, intrinsics: CameraIntrinsics | None = None) -> Detection:
     """
     ``grasp_stn_interfaces/GraspStages`` -> the detection again.

@@ -16,7 +16,7 @@ import numpy as np
 
 from .grasp_pose import Gripper
 from .limits import Limits, box
-from .messages import rotation_from_quaternion
+from .messages import pose_matrix
 from .middle import weight_of
 from .package_files import places
 from .parameter_files import parameters_in
@@ -113,7 +113,4 @@ def camera_pose_from(values: Mapping[str, Any]) -> np.ndarray | None:
     pose = np.asarray(values.get('camera_pose', ()), float)
     if not pose.any():
         return None
-    transform = np.eye(4)
-    transform[:3, :3] = rotation_from_quaternion(*pose[3:])
-    transform[:3, 3] = pose[:3]
-    return transform
+    return pose_matrix(*pose)

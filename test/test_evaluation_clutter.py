@@ -65,22 +65,6 @@ def _candidate(x, theta, score):
                      grasp)
 
 
-def test_what_has_just_failed_is_not_repeated(scene):
-    best, beside, turned, weak = candidates = (
-        _candidate(0.0, 0.0, 0.9), _candidate(0.02, 0.2, 0.8), _candidate(0.0, np.pi / 2, 0.7),
-        _candidate(0.5, 0.0, 0.01))
-    detection = Detection(candidates, best, Reason.OK, '')
-
-    def next_after(*failed):
-        return clutter.untried(detection, scene, [scene.world_pose(c.grasp) for c in failed])
-
-    assert next_after() is best
-    assert next_after(best) is turned and next_after(beside) is turned
-    # A parallel jaw turned by half a turn is the same jaw; what is below the minimum stays out.
-    assert next_after(_candidate(0.0, np.pi, 0.5)) is turned
-    assert next_after(best, turned) is best
-
-
 def test_three_failures_in_a_row_end_it():
     row = clutter.run_scene(_Blind(), SEED, 0, objects=2)
     assert row['attempts'] == 3 and row['removed'] == 0
@@ -88,15 +72,33 @@ def test_three_failures_in_a_row_end_it():
 
 
 class _Aloof:
-    """Grasps the air above the table, surer each time."""
+    """Grasps the air above the table, surer each time and somewhere else."""
 
     score = 0.5
 
     def detect(self, frame):
         self.score += 0.1
-        candidate = _candidate(0.0, 0.0, self.score)
+        candidate = _candidate(self.score, 0.0, self.score)
         candidate.grasp.position[2] = 0.35
         return Detection((candidate,), candidate, Reason.OK, '')
+
+
+class _Stubborn:
+    """Sees the same two grasps of air, whatever happens."""
+
+    def detect(self, frame):
+        candidates = _candidate(0.0, 0.0, 0.9), _candidate(0.2, 0.0, 0.5)
+        for candidate in candidates:
+            candidate.grasp.position[2] = 0.35
+        return Detection(candidates, candidates[0], Reason.OK, '')
+
+
+@pytest.mark.parametrize('memory, places', [(True, [0.0, 0.2, 0.0]), (False, [0.0] * 3)])
+def test_after_a_failure_another_object_is_tried_first(memory, places):
+    tried = []
+    clutter.run_scene(_Stubborn(), SEED, 0, objects=2, memory=memory,
+                      watch=lambda frame, candidate, outcome: tried.append(candidate.grasp))
+    assert [round(float(grasp.position[0]), 1) for grasp in tried] == places
 
 
 def test_failed_attempts_are_drawn_the_surest_first(tmp_path, monkeypatch):

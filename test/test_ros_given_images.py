@@ -1,5 +1,6 @@
 """~/detect_grasp_in_images over real DDS: images that come with the request."""
 
+from geometry_msgs.msg import Quaternion
 import numpy as np
 import pytest
 from rclpy.qos import QoSProfile
@@ -15,7 +16,7 @@ from ros_fixtures import (  # noqa: F401
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 
-from grasp_stn_interfaces.srv import DetectGraspInImages
+from grasp_stn_interfaces.srv import DetectGrasp, DetectGraspInImages
 from grasp_stn_ros.reasons import Reason
 from grasp_stn_ros.rectangle import GraspRectangle
 from grasp_stn_ros.ros import conversions
@@ -161,3 +162,54 @@ def test_an_inactive_node_says_so(rig):  # noqa: F811
     it.node.trigger_deactivate()
     response = client.answer()
     assert (response.success, response.reason) == (False, Reason.NOT_ACTIVE)
+
+
+# Across the box, where RECTANGLE is along it.
+TURNED = GraspRectangle(185.0, 110.0, np.pi / 2, 28.0, 8.0)
+
+
+@pytest.mark.parametrize('cell', [{}, {'target_frame': 'base',
+                                       'camera_pose': [0.3, 0.0, 1.0, 1.0, 0.0, 0.0, 0.0]}])
+def test_a_grasp_that_failed_comes_after_others(rig, cell):  # noqa: F811
+    client = Client(rig(StubDetector([RECTANGLE, TURNED], [0.9, 0.8]), mode='on_demand', **cell))
+    first = client.answer()
+    assert first.grasp.score == pytest.approx(0.9)
+    second = client.answer(failed=[first.grasp])
+    assert second.success and second.grasp.pose == first.alternatives[0].pose
+    assert second.grasp.score == pytest.approx(0.8)
+    assert [g.pose for g in second.alternatives] == [first.grasp.pose]
+    third = client.answer(failed=[first.grasp, second.grasp])
+    assert third.success and third.grasp.pose == first.grasp.pose
+    # Nobody else has to know.
+    assert client.answer().grasp.pose == first.grasp.pose
+
+
+def test_requests_at_the_same_time_do_not_share_failures(rig):  # noqa: F811
+    it = rig(StubDetector([RECTANGLE, TURNED], [0.9, 0.8]), mode='on_demand')
+    it.camera.stream()
+    first = it.answer(it.call())
+    it.camera.stop()
+    calls = [it.call() for _ in range(3)]
+    knowing = it.client.call_async(DetectGrasp.Request(timeout=10.0, failed=[first.grasp]))
+    wait_until(lambda: len(it.node.requests.tickets) == 4, 'the requests')
+    it.camera.stream()
+    assert [it.answer(call).grasp.score for call in calls] == pytest.approx([0.9] * 3)
+    assert it.answer(knowing).grasp.score == pytest.approx(0.8)
+
+
+@pytest.mark.parametrize('change, words', [
+    (lambda grasp: setattr(grasp.header, 'frame_id', 'map'),
+     "failed grasps are in frame 'map', the answers in 'camera_color_optical_frame'"),
+    (lambda grasp: setattr(grasp.pose.position, 'x', float('nan')), 'has no pose'),
+    (lambda grasp: setattr(grasp.pose, 'orientation', Quaternion(w=0.0)), 'has no pose')])
+def test_what_cannot_have_failed_is_refused(rig, change, words):  # noqa: F811
+    client = Client(rig(mode='on_demand'))
+    grasp = client.answer().grasp
+    change(grasp)
+    response = client.answer(failed=[grasp])
+    assert (response.success, response.reason) == (False, Reason.INVALID_REQUEST)
+    assert words in response.message
+    grasp = client.answer().grasp
+    grasp.header.frame_id = ''       # of whoever has only kept the pose
+    assert client.answer(failed=[grasp]).success
+    assert client.answer(failed=[grasp] * 101).reason == Reason.INVALID_REQUEST

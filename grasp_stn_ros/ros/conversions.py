@@ -28,8 +28,8 @@ from ..messages import (
     intrinsics_from_message,
     is_distorted,
     pixel_view,
+    pose_matrix,
     rgb_from_message,
-    rotation_from_quaternion,
 )
 from ..reasons import GraspError, Reason
 from ..rgbd import CameraIntrinsics
@@ -115,10 +115,7 @@ def pose_to_matrix(pose: Pose) -> np.ndarray:
     but it must not be zero.
     """
     q, p = pose.orientation, pose.position
-    matrix = np.eye(4)
-    matrix[:3, :3] = rotation_from_quaternion(q.x, q.y, q.z, q.w)
-    matrix[:3, 3] = p.x, p.y, p.z
-    return matrix
+    return pose_matrix(p.x, p.y, p.z, q.x, q.y, q.z, q.w)
 
 
 def rectangle_message(candidate: Candidate) -> RectangleMessage:

@@ -16,6 +16,7 @@ import time
 import traceback
 from typing import Any
 
+import numpy as np
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.qos import QoSProfile
 from std_msgs.msg import Header
@@ -34,7 +35,11 @@ from .outputs import Result
 MAXIMUM_REQUESTS = 16
 _LONGEST_TIMEOUT = 600.0
 
+_MOST_FAILED = 100
+
 Region = tuple[int, int, int, int]
+# Of each grasp its frame and its pose: x, y, z, and the quaternion x, y, z, w.
+Failed = tuple[tuple[str, tuple[float, ...]], ...]
 
 
 @dataclass(eq=False)
@@ -43,6 +48,7 @@ class Ticket:
 
     region: Region | None
     minimum_score: float
+    failed: Failed         # grasps that lifted nothing
     deadline: float        # time.monotonic()
     after: int             # nanoseconds of the node's clock: a pair must be taken later
     pairs_before: int
@@ -194,6 +200,7 @@ class Requests:
             raise GraspError(Reason.INVALID_REQUEST,
                              f'minimum_score {request.minimum_score}, expected 0 to 1')
         region = conversions.region_from_message(request.region)
+        failed = _failed_in(request)
         with self._condition:
             if self._input is None:
                 raise GraspError(Reason.NOT_ACTIVE)
@@ -201,7 +208,7 @@ class Requests:
                 raise GraspError(Reason.INVALID_REQUEST,
                                  f'{MAXIMUM_REQUESTS} requests are waiting already')
             ticket = Ticket(region or region_from(self.values),
-                            request.minimum_score or self.values['minimum_score'],
+                            request.minimum_score or self.values['minimum_score'], failed,
                             time.monotonic() + timeout,
                             self._node.get_clock().now().nanoseconds, self._input.pairs, pair)
             self.tickets.append(ticket)
@@ -237,6 +244,22 @@ class Requests:
             return GraspError(Reason.TIMEOUT, f'no pair came within {waited:.2f} s: one comes '
                               f'every {arrivals.period:.2f} s; raise the timeout above that')
         return GraspError(Reason.TIMEOUT, pairs.diagnosis(waited))
+
+
+def _failed_in(request: Any) -> Failed:
+    """Return the grasps that have failed; raises :class:`GraspError` for what is none."""
+    if len(request.failed) > _MOST_FAILED:
+        raise GraspError(Reason.INVALID_REQUEST, f'{len(request.failed)} failed grasps, at most '
+                                                 f'{_MOST_FAILED} are taken')
+    failed = []
+    for grasp in request.failed:
+        p, q = grasp.pose.position, grasp.pose.orientation
+        numbers = (p.x, p.y, p.z, q.x, q.y, q.z, q.w)
+        if not np.isfinite(numbers).all() or not any(numbers[3:]):
+            raise GraspError(Reason.INVALID_REQUEST, f'the failed grasp at {numbers[:3]} with '
+                             f'orientation {numbers[3:]} has no pose; send grasps as they came')
+        failed.append((grasp.header.frame_id, numbers))
+    return tuple(failed)
 
 
 def is_stale(pair: Pair, values: dict[str, Any]) -> bool:

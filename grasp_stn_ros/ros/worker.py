@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 from std_msgs.msg import Header
 
-from .. import limits, node_settings
+from .. import limits, node_settings, retry
 from ..detection import Detection
-from ..messages import why_no_depth
+from ..messages import pose_matrix, why_no_depth
 from ..reasons import GraspError, Reason
 from ..rgbd import RgbdFrame
 from ..stability import Tracker
@@ -27,7 +27,15 @@ from . import conversions
 from .diagnostics import Diagnostics
 from .inputs import Pair, PairInput, stamp_nanoseconds
 from .outputs import Outputs, Result, result_from
-from .requests import Region, Requests, Ticket, image_header, is_stale, sentence
+from .requests import (
+    Failed,
+    Region,
+    Requests,
+    Ticket,
+    image_header,
+    is_stale,
+    sentence,
+)
 from .transforms import Transforms
 
 # Longest wait for a running detection to end, seconds.
@@ -151,13 +159,14 @@ class Worker:
     def _process(self, pair: Pair, tickets: list[Ticket], own: bool,
                  values: dict[str, Any]) -> None:
         """Detect in ``pair`` for the requests and, if ``own``, for the topics; publish."""
-        groups: dict[tuple[Region | None, float], list[Ticket]] = {}
+        groups: dict[tuple[Region | None, float, Failed], list[Ticket]] = {}
         if own:
-            groups[node_settings.region_from(values), values['minimum_score']] = []
+            groups[node_settings.region_from(values), values['minimum_score'], ()] = []
             period = 1 / values['maximum_rate'] if values['maximum_rate'] else 0.0
             self._next_detection = time.monotonic() + period
         for ticket in tickets:
-            groups.setdefault((ticket.region, ticket.minimum_score), []).append(ticket)
+            groups.setdefault((ticket.region, ticket.minimum_score, ticket.failed),
+                              []).append(ticket)
         if not groups:
             return
         header = image_header(pair, values)
@@ -165,17 +174,20 @@ class Worker:
         frame, mask, problem = self._decode(pair, values)
         transform, lost = self._locate(header, values) if problem is None else (None, problem)
         decoding = (time.perf_counter() - began) * 1e3
-        for number, ((region, minimum_score), members) in enumerate(groups.items()):
-            detection = problem
-            if frame is not None and problem is None:
+        target = Header(stamp=header.stamp, frame_id=values['target_frame'] or header.frame_id)
+        for number, ((region, minimum_score, failed), members) in enumerate(groups.items()):
+            detection = problem or _strangers(failed, target.frame_id)
+            if frame is not None and detection is None:
                 detection = self._detect(frame, region, minimum_score, mask, values)
                 detection = self._judge(detection, frame, minimum_score, transform, mask, lost,
                                         values, track=own and number == 0)
+                if lost is None:
+                    detection = retry.after_failures(
+                        detection, [pose_matrix(*numbers) for _, numbers in failed],
+                        minimum_score, transform)
             assert detection is not None
             detection = replace(detection, milliseconds={'decoding': decoding,
                                                          **detection.milliseconds})
-            target = Header(stamp=header.stamp,
-                            frame_id=values['target_frame'] or header.frame_id)
             result = result_from(detection, target, transform, values)
             for ticket in members:
                 ticket.resolve(result)
@@ -293,6 +305,15 @@ class Worker:
             self._node.get_logger().warning(f'no grasp: {sentence(result.detection)}',
                                             throttle_duration_sec=5.0)
         self._outputs.publish(result, frame, header, values)
+
+
+def _strangers(failed: Failed, frame: str) -> Detection | None:
+    """Say where failed grasps are not in the frame of the answers, as they were when they came."""
+    other = next((name for name, _ in failed if name not in ('', frame)), None)
+    if other is None:
+        return None
+    return _failure(GraspError(Reason.INVALID_REQUEST, f'failed grasps are in frame {other!r}, '
+                                                       f'the answers in {frame!r}'))
 
 
 def _failure(error: GraspError) -> Detection:

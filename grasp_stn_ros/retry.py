@@ -1,0 +1,71 @@
+"""
+What grasps that have failed say of the next ones.
+
+Asked again about a table on which nothing has changed, a detector answers as before, and a robot
+that obeys fails as before: friction and mass cannot be seen. What has failed can be known, though.
+Each failure divides the odds of the grasps near it: those that would repeat it by more, those of
+the same object elsewhere by less, so that another object comes first and a second look at the
+stubborn one later. What counts as the same object is a matter of distance alone, since what was
+hit may have moved.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+import math
+
+import numpy as np
+
+from .detection import Candidate, Detection
+from .limits import chosen
+
+# A grasp this near to a failed one repeats it: metres, and radians of the opening direction.
+_NEAR, _ALIKE = 0.03, math.radians(30)
+# Metres in which a grasp is likely to hold the object that has slipped.
+_AROUND = 0.08
+# What is left of the odds of a grasp that repeats a failed one, and of another one around it;
+# chosen on validation (docs/experiments.md).
+_REPEATED, _BESIDE = 0.03, 0.1
+
+
+def after_failures(detection: Detection, failed: Sequence[np.ndarray], minimum_score: float,
+                   transform: np.ndarray | None = None) -> Detection:
+    """
+    Choose again, knowing that the grasps ``failed`` (4, 4) have not lifted anything.
+
+    Their poses are in the target frame, ``transform`` (4, 4) takes the camera's points there
+    (None: the same). Candidates are put in the order of the odds that the failures leave them;
+    their scores remain those of the classifier, and the best is the first executable one whose
+    score reaches ``minimum_score``. When to give up is for the robot to say.
+    """
+    if not failed:
+        return detection
+    target = np.eye(4) if transform is None else transform
+    candidates = tuple(sorted(detection.candidates, key=lambda c: -_odds(c, failed, target)))
+    changed = replace(detection, candidates=candidates)
+    if detection.best is None:
+        return changed
+    return chosen(changed, next((c for c in candidates
+                                 if c.executable and c.score >= minimum_score), None))
+
+
+def _odds(candidate: Candidate, failed: Sequence[np.ndarray], target: np.ndarray) -> float:
+    """Return the odds that the failures leave the candidate."""
+    # Certainty has no odds.
+    odds = candidate.score / max(1 - candidate.score, 1e-9)
+    if candidate.grasp is None:
+        return odds
+    position = target[:3, :3] @ candidate.grasp.position + target[:3, 3]
+    opening = target[:3, :3] @ candidate.grasp.rotation[:, 1]
+    return odds * math.prod(_share(position, opening, pose) for pose in failed)
+
+
+def _share(position: np.ndarray, opening: np.ndarray, failed: np.ndarray) -> float:
+    """What a failed grasp leaves of the odds of the one at ``position``."""
+    distance = float(np.linalg.norm(position - failed[:3, 3]))
+    # Half a turn about the approach is the same grasp.
+    turn = math.acos(min(1.0, abs(float(opening @ failed[:3, 1]))))
+    if distance < _NEAR and turn < _ALIKE:
+        return _REPEATED
+    return _BESIDE if distance < _AROUND else 1.0
