@@ -180,11 +180,7 @@ class Worker:
             if frame is not None and detection is None:
                 detection = self._detect(frame, region, minimum_score, mask, values)
                 detection = self._judge(detection, frame, minimum_score, transform, mask, lost,
-                                        values, track=own and number == 0)
-                if lost is None:
-                    detection = retry.after_failures(
-                        detection, [pose_matrix(*numbers) for _, numbers in failed],
-                        minimum_score, transform)
+                                        values, failed, track=own and number == 0)
             assert detection is not None
             detection = replace(detection, milliseconds={'decoding': decoding,
                                                          **detection.milliseconds})
@@ -288,8 +284,8 @@ class Worker:
 
     def _judge(self, detection: Detection, frame: RgbdFrame, score: float,
                transform: np.ndarray | None, mask: np.ndarray | None, lost: Detection | None,
-               values: dict[str, Any], track: bool) -> Detection:
-        """Apply the limits of the cell and, for the stream, the tracker."""
+               values: dict[str, Any], failed: Failed, track: bool) -> Detection:
+        """Apply the limits of the cell, what has failed and, for the stream, the tracker."""
         if lost is not None:  # candidates are worth looking at, but go nowhere
             return replace(detection, best=None, reason=lost.reason, message=lost.message)
         detection = limits.apply(detection, node_settings.limits_from(values), frame, score,
@@ -297,7 +293,8 @@ class Worker:
         if track and values['stability.enabled']:
             self._tracker.settings = node_settings.stability_from(values)
             detection = self._tracker.choose(detection, score, transform)
-        return detection
+        return retry.after_failures(detection, [pose_matrix(*numbers) for _, numbers in failed],
+                                    score, transform)
 
     def _publish(self, result: Result, frame: RgbdFrame | None, header: Header,
                  values: dict[str, Any]) -> None:
