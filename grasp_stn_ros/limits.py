@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+import math
 
 import numpy as np
 
@@ -65,6 +66,16 @@ def transformed(grasp: Grasp, transform: np.ndarray) -> Grasp:
 def retreated(grasp: Grasp, distance: float) -> Grasp:
     """Return ``grasp`` moved back by ``distance`` metres against its approach direction."""
     return replace(grasp, position=grasp.position - distance * grasp.approach)
+
+
+def alike(grasp: Grasp, rotation: np.ndarray, angle: float) -> bool:
+    """
+    Tell whether the jaws close along the same line, to within ``angle`` radians.
+
+    ``rotation`` (3, 3) is that of another grasp; half a turn about the approach, see
+    :func:`turned`, makes no difference.
+    """
+    return abs(float(grasp.rotation[:, 1] @ rotation[:, 1])) >= math.cos(angle)
 
 
 def turned(grasp: Grasp) -> Grasp:

@@ -17,8 +17,8 @@ import math
 
 import numpy as np
 
-from .detection import Candidate, Detection
-from .limits import chosen
+from .detection import Candidate, Detection, Grasp
+from .limits import alike, chosen, transformed
 
 # A grasp this near to a failed one repeats it: metres, and radians of the opening direction.
 _NEAR, _ALIKE = 0.03, math.radians(30)
@@ -41,8 +41,7 @@ def after_failures(detection: Detection, failed: Sequence[np.ndarray], minimum_s
     """
     if not failed:
         return detection
-    target = np.eye(4) if transform is None else transform
-    candidates = tuple(sorted(detection.candidates, key=lambda c: -_odds(c, failed, target)))
+    candidates = tuple(sorted(detection.candidates, key=lambda c: -_odds(c, failed, transform)))
     changed = replace(detection, candidates=candidates)
     if detection.best is None:
         return changed
@@ -50,22 +49,20 @@ def after_failures(detection: Detection, failed: Sequence[np.ndarray], minimum_s
                                  if c.executable and c.score >= minimum_score), None))
 
 
-def _odds(candidate: Candidate, failed: Sequence[np.ndarray], target: np.ndarray) -> float:
+def _odds(candidate: Candidate, failed: Sequence[np.ndarray],
+          transform: np.ndarray | None) -> float:
     """Return the odds that the failures leave the candidate."""
     # Certainty has no odds.
     odds = candidate.score / max(1 - candidate.score, 1e-9)
     if candidate.grasp is None:
         return odds
-    position = target[:3, :3] @ candidate.grasp.position + target[:3, 3]
-    opening = target[:3, :3] @ candidate.grasp.rotation[:, 1]
-    return odds * math.prod(_share(position, opening, pose) for pose in failed)
+    grasp = candidate.grasp if transform is None else transformed(candidate.grasp, transform)
+    return odds * math.prod(_share(grasp, pose) for pose in failed)
 
 
-def _share(position: np.ndarray, opening: np.ndarray, failed: np.ndarray) -> float:
-    """What a failed grasp leaves of the odds of the one at ``position``."""
-    distance = float(np.linalg.norm(position - failed[:3, 3]))
-    # Half a turn about the approach is the same grasp.
-    turn = math.acos(min(1.0, abs(float(opening @ failed[:3, 1]))))
-    if distance < _NEAR and turn < _ALIKE:
+def _share(grasp: Grasp, failed: np.ndarray) -> float:
+    """What the failed pose (4, 4) leaves of the odds of ``grasp``."""
+    distance = float(np.linalg.norm(grasp.position - failed[:3, 3]))
+    if distance < _NEAR and alike(grasp, failed[:3, :3], _ALIKE):
         return _REPEATED
     return _BESIDE if distance < _AROUND else 1.0

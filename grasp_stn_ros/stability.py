@@ -10,12 +10,11 @@ what it returns is a candidate of the present frame.
 from __future__ import annotations
 
 from dataclasses import dataclass
-import math
 
 import numpy as np
 
 from .detection import Candidate, Detection, Grasp
-from .limits import chosen, transformed
+from .limits import alike, chosen, transformed
 
 # Share of its score that a grasp is trusted with when it is seen for the first time. Many that
 # noise brings are gone with the next frame.
@@ -42,7 +41,7 @@ class Stability:
     def same(self, a: Grasp, b: Grasp) -> bool:
         """Whether two grasps, in the same frame, count as one."""
         return (float(np.linalg.norm(a.position - b.position)) <= self.distance
-                and abs(float(a.rotation[:, 1] @ b.rotation[:, 1])) >= math.cos(self.angle))
+                and alike(a, b.rotation, self.angle))
 
 
 @dataclass(eq=False)

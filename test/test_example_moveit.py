@@ -49,7 +49,7 @@ TCP_OFFSET = 0.103
 
 
 class Robot:
-    """Servers of move_group and of the gripper; ``steps`` is what they were told, in order."""
+    """Stands in for move_group, the gripper and the arm; ``steps`` is what they were told."""
 
     def __init__(self, node, group='arm', fraction=1.0, code=MoveItErrorCodes.SUCCESS,
                  accept=True):

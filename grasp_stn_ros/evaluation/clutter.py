@@ -61,7 +61,8 @@ def run_scene(detector: GraspDetector, seed: int, index: int, objects: int = OBJ
             failures = 0 if result.lifted else failures + 1
             if not result.lifted:
                 watch(frame, best, result.outcome)
-                failed += [pose] if memory else []
+                if memory:
+                    failed.append(pose)
             scene.accept(result.object_index)
         return {'scene': index, 'families': [thing.family for thing in scene.objects],
                 'attempts': len(outcomes), 'removed': objects - len(scene.present),

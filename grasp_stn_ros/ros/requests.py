@@ -34,7 +34,7 @@ from .outputs import Result
 # Requests that may wait at the same time; each has a thread.
 MAXIMUM_REQUESTS = 16
 _LONGEST_TIMEOUT = 600.0
-
+# Failed grasps that a request may bring; each is compared with every candidate.
 _MOST_FAILED = 100
 
 Region = tuple[int, int, int, int]

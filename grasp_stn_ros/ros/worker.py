@@ -27,15 +27,7 @@ from . import conversions
 from .diagnostics import Diagnostics
 from .inputs import Pair, PairInput, stamp_nanoseconds
 from .outputs import Outputs, Result, result_from
-from .requests import (
-    Failed,
-    Region,
-    Requests,
-    Ticket,
-    image_header,
-    is_stale,
-    sentence,
-)
+from .requests import Failed, Region, Requests, Ticket, image_header, is_stale, sentence
 from .transforms import Transforms
 
 # Longest wait for a running detection to end, seconds.
