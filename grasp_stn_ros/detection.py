@@ -16,6 +16,25 @@ from .support_plane import SupportPlane
 MINIMUM_SCORE = 0.2
 
 
+def quaternion_from_rotation(m: np.ndarray) -> tuple[float, float, float, float]:
+    """Rotation (3, 3) -> (x, y, z, w), the order of ``geometry_msgs/Quaternion``; w >= 0."""
+    # Shepperd's method: divide by the largest component, so that no case loses precision.
+    trace = np.trace(m)
+    choice = int(np.argmax([trace, m[0, 0], m[1, 1], m[2, 2]]))
+    if choice == 0:
+        q = np.array([m[2, 1] - m[1, 2], m[0, 2] - m[2, 0], m[1, 0] - m[0, 1], 1 + trace])
+    else:
+        i = choice - 1
+        j, k = (i + 1) % 3, (i + 2) % 3
+        q = np.empty(4)
+        q[i] = 1 + m[i, i] - m[j, j] - m[k, k]
+        q[j] = m[j, i] + m[i, j]
+        q[k] = m[k, i] + m[i, k]
+        q[3] = m[k, j] - m[j, k]
+    q *= (1.0 if q[3] >= 0 else -1.0) / np.linalg.norm(q)
+    return float(q[0]), float(q[1]), float(q[2]), float(q[3])
+
+
 @dataclass(frozen=True)
 class Grasp:
     """
@@ -42,23 +61,8 @@ class Grasp:
 
     @property
     def quaternion(self) -> tuple[float, float, float, float]:
-        """Orientation as (x, y, z, w), the order of ``geometry_msgs/Quaternion``; w >= 0."""
-        # Shepperd's method: divide by the largest component, so that no case loses precision.
-        m = self.rotation
-        trace = np.trace(m)
-        choice = int(np.argmax([trace, m[0, 0], m[1, 1], m[2, 2]]))
-        if choice == 0:
-            q = np.array([m[2, 1] - m[1, 2], m[0, 2] - m[2, 0], m[1, 0] - m[0, 1], 1 + trace])
-        else:
-            i = choice - 1
-            j, k = (i + 1) % 3, (i + 2) % 3
-            q = np.empty(4)
-            q[i] = 1 + m[i, i] - m[j, j] - m[k, k]
-            q[j] = m[j, i] + m[i, j]
-            q[k] = m[k, i] + m[i, k]
-            q[3] = m[k, j] - m[j, k]
-        q *= (1.0 if q[3] >= 0 else -1.0) / np.linalg.norm(q)
-        return float(q[0]), float(q[1]), float(q[2]), float(q[3])
+        """Orientation as :func:`quaternion_from_rotation` returns it."""
+        return quaternion_from_rotation(self.rotation)
 
 
 @dataclass(frozen=True)
@@ -106,7 +110,8 @@ class Detection:
     (:mod:`grasp_stn_ros.retry`). ``best`` is the first one that reaches the minimum score and,
     where a pose was asked for, has one. ``milliseconds`` is the wall time per stage. ``region`` is
     the part of the image that the network saw, (x, y, width, height) in pixels, and ``support``
-    the plane found there, in the camera's frame.
+    the plane found there, in the camera's frame. ``failed`` are the poses (4, 4), in that frame
+    too, of the grasps that have failed before.
     """
 
     candidates: tuple[Candidate, ...]
@@ -116,6 +121,7 @@ class Detection:
     milliseconds: dict[str, float] = field(default_factory=dict)
     region: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
     support: SupportPlane | None = None
+    failed: tuple[np.ndarray, ...] = ()
 
     @property
     def alternatives(self) -> tuple[Candidate, ...]:

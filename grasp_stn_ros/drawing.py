@@ -21,6 +21,8 @@ PRE_GRASP_DISTANCE = 0.10
 # Of the fingers and the palm behind them; no parameter of the gripper says how long they are, only
 # how far they may reach, with room left before the palm.
 FINGER_LENGTH, PALM_ROOM, PALM_DEPTH = 0.045, 0.005, 0.015
+# Half of the side of the square that the cross over a failed grasp fills, metres.
+_CROSS = 0.012
 # Nothing that a gripper can reach is farther away.
 _FARTHEST = 100.0
 
@@ -122,6 +124,13 @@ def gripper_boxes(grasp: Grasp, gripper: Gripper, back: float = 0.0) -> tuple[Bo
 def approach_path(grasp: Grasp, distance: float = PRE_GRASP_DISTANCE) -> np.ndarray:
     """Return the way of the finger tips (2, 3), from ``distance`` before the grasp to it."""
     return np.stack([grasp.position - distance * grasp.approach, grasp.position])
+
+
+def failure_cross(pose: np.ndarray) -> np.ndarray:
+    """Pose (4, 4) of a grasp that failed -> two lines (2, 2, 3) that cross it out."""
+    # Diagonals of the plane in which the jaws close, so that neither is taken for their direction.
+    across = _CROSS * np.array([[0.0, 1.0, 1.0], [0.0, 1.0, -1.0]]) @ pose[:3, :3].T
+    return pose[:3, 3] + np.stack([-across, across], axis=1)
 
 
 def point_cloud(frame: RgbdFrame, maximum: int = 80_000) -> tuple[np.ndarray, np.ndarray]:

@@ -209,10 +209,25 @@ def detection_from_message(stages: Any, intrinsics: CameraIntrinsics | None = No
                       Reason(c.reason)) for c in stages.candidates)
         best = candidates[stages.best] if 0 <= stages.best < len(candidates) else None
         return Detection(candidates, best, Reason(stages.reason), stages.message,
-                         dict(zip(stages.stage_names, stages.stage_milliseconds, strict=True)))
+                         dict(zip(stages.stage_names, stages.stage_milliseconds, strict=True)),
+                         failed=_failed(stages))
     except ValueError as error:
         raise GraspError(Reason.INTERNAL_ERROR, f'GraspStages cannot be read: {error}; is the '
                          'node of another version?') from None
+
+
+def _failed(stages: Any) -> tuple[np.ndarray, ...]:
+    """Poses (4, 4) of the failed grasps in a ``GraspStages``; ValueError for what is none."""
+    failed = []
+    # Older recordings do not have the field.
+    for pose in getattr(stages, 'failed', ()):
+        numbers = [getattr(part, name) for part, names in ((pose.position, 'xyz'),
+                                                           (pose.orientation, 'xyzw'))
+                   for name in names]
+        if not np.isfinite(numbers).all() or not any(numbers[3:]):
+            raise ValueError(f'the failed grasp {numbers} has no pose')
+        failed.append(pose_matrix(*numbers))
+    return tuple(failed)
 
 
 def _grasp(candidate: Any, intrinsics: CameraIntrinsics) -> Grasp | None:

@@ -18,7 +18,7 @@ import math
 import numpy as np
 
 from .detection import Candidate, Detection, Grasp
-from .limits import alike, chosen, transformed
+from .limits import alike, chosen
 
 # A grasp this near to a failed one repeats it: metres, and radians of the opening direction.
 _NEAR, _ALIKE = 0.03, math.radians(30)
@@ -29,35 +29,32 @@ _AROUND = 0.08
 _REPEATED, _BESIDE = 0.03, 0.1
 
 
-def after_failures(detection: Detection, failed: Sequence[np.ndarray], minimum_score: float,
-                   transform: np.ndarray | None = None) -> Detection:
+def after_failures(detection: Detection, failed: Sequence[np.ndarray],
+                   minimum_score: float) -> Detection:
     """
     Choose again, knowing that the grasps ``failed`` (4, 4) have not lifted anything.
 
-    Their poses are in the target frame, ``transform`` (4, 4) takes the camera's points there
-    (None: the same). Candidates are put in the order of the odds that the failures leave them;
-    their scores remain those of the classifier, and the best is the first executable one whose
-    score reaches ``minimum_score``. When to give up is for the robot to say.
+    Their poses are in the camera's frame as it is now. Candidates are put in the order of the odds
+    that the failures leave them; their scores remain those of the classifier, and the best is the
+    first executable one whose score reaches ``minimum_score``. When to give up is for the robot to
+    say.
     """
     if not failed:
         return detection
-    candidates = tuple(sorted(detection.candidates, key=lambda c: -_odds(c, failed, transform)))
-    changed = replace(detection, candidates=candidates)
+    candidates = tuple(sorted(detection.candidates, key=lambda c: -_odds(c, failed)))
+    changed = replace(detection, candidates=candidates, failed=tuple(failed))
     if detection.best is None:
         return changed
     return chosen(changed, next((c for c in candidates
                                  if c.executable and c.score >= minimum_score), None))
 
 
-def _odds(candidate: Candidate, failed: Sequence[np.ndarray],
-          transform: np.ndarray | None) -> float:
+def _odds(candidate: Candidate, failed: Sequence[np.ndarray]) -> float:
     """Return the odds that the failures leave the candidate."""
     # Certainty has no odds.
     odds = candidate.score / max(1 - candidate.score, 1e-9)
-    if candidate.grasp is None:
-        return odds
-    grasp = candidate.grasp if transform is None else transformed(candidate.grasp, transform)
-    return odds * math.prod(_share(grasp, pose) for pose in failed)
+    grasp = candidate.grasp
+    return odds if grasp is None else odds * math.prod(_share(grasp, pose) for pose in failed)
 
 
 def _share(grasp: Grasp, failed: np.ndarray) -> float:

@@ -10,6 +10,7 @@ import pytest
 
 pytest.importorskip('mcap_ros2', reason='mcap-ros2-support is missing: run `make setup`')
 
+from grasp_stn_ros import retry
 from grasp_stn_ros.cli import main
 from grasp_stn_ros.detection import Candidate, Detection, Grasp
 from grasp_stn_ros.detector import GraspDetector, find_weights
@@ -240,7 +241,7 @@ def test_depth_that_is_compressed_otherwise_is_named(tmp_path):
 
 
 @pytest.mark.parametrize('change', [
-    {'reason': 200}, {'stage_names': ['one', 'more']},
+    {'failed': [{'orientation': {'w': 0.0}}]}, {'reason': 200}, {'stage_names': ['one', 'more']},
     {'candidates': [{'rectangle': {'x': 1.0, 'y': 1.0, 'opening': 0.0}}]},
     {'candidates': [{'reason': 200, 'rectangle': {'opening': 9.0, 'jaw': 9.0}}]}])
 def test_stages_that_cannot_be_are_named_and_the_image_is_read(change, tmp_path):
@@ -354,6 +355,35 @@ def test_what_the_node_applied_is_applied_again_or_named(parameters, recorded, a
     if again != 'differs':
         assert (b.best and b.best.rectangle) == again
     assert (gap in node.gaps[-1]) if gap else not node.gaps
+
+
+def test_what_had_failed_is_known_again(tmp_path):
+    failed = np.eye(4)
+    nearest = found(Reason.OK, Reason.OK).best.grasp
+    failed[:3, :3], failed[:3, 3] = nearest.rotation, nearest.position
+    then = retry.after_failures(found(Reason.OK, Reason.OK), [failed], 0.2)
+    assert then.best.rectangle == FAR
+    path = tmp_path / 'failed.mcap'
+    with RecordingWriter(path) as writer:
+        writer.frame(FLOOR, then, 10**12)
+    (moment,) = Recording(path).frames()
+    node = AsNode({})
+    again, recorded = node.again(TheSame())(moment), node.recorded(moment)
+    assert again.best.rectangle == FAR and compare(again, recorded)['outcome'] == 'same grasp'
+    np.testing.assert_allclose(again.failed, [failed], atol=1e-12)
+
+
+def test_recordings_from_before_failures_were_known_are_read(tmp_path, monkeypatch):
+    name, line = 'grasp_stn_interfaces/GraspStages', 'geometry_msgs/Pose[] failed\n'
+    assert line in definitions.known(name)
+    monkeypatch.setitem(definitions._FIELDS, name, definitions.known(name).replace(line, ''))
+    path = tmp_path / 'old.mcap'
+    with RecordingWriter(path) as writer:
+        writer.frame(FLOOR, found(Reason.OK, Reason.OK), 10**12)
+    recording = Recording(path)
+    (moment,) = recording.frames()
+    assert moment.detection.best.rectangle == NEAR and moment.detection.failed == ()
+    assert not recording.damage
 
 
 @pytest.mark.parametrize('reason', [Reason.STALE_FRAME, Reason.MASKED, Reason.OUT_OF_MEMORY])

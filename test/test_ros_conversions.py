@@ -1,10 +1,11 @@
 """Messages to numpy and back: encodings, byte order, padding, units, and no surprises."""
 
 import array
+from dataclasses import replace
 from types import SimpleNamespace
 
 import cv2
-from geometry_msgs.msg import Pose, Quaternion
+from geometry_msgs.msg import Point, Pose, Quaternion
 from hypothesis import given, settings
 from hypothesis import strategies as st
 import numpy as np
@@ -235,6 +236,8 @@ def test_a_quaternion_that_is_not_quite_unit_turns_and_does_not_stretch():
 def test_stages_survive_the_way_out_and_in():
     detection = StubDetector((RECTANGLE, RECTANGLE), (0.9, 0.5)).detect(
         RgbdFrame(*box_scene(), INTRINSICS), need_pose=True)
+    failed = np.array([[0.0, 1, 0, 0.02], [0, 0, 1, -0.01], [1, 0, 0, 0.6], [0, 0, 0, 1]])
+    detection = replace(detection, failed=(failed,))
     back = conversions.detection_from_message(conversions.stages_message(detection, Header()))
     assert back.best is back.candidates[0]
     assert back.reason == detection.reason
@@ -242,13 +245,16 @@ def test_stages_survive_the_way_out_and_in():
         np.testing.assert_allclose(new.rectangle.as_array(), old.rectangle.as_array())
         assert new.score == pytest.approx(old.score)
     assert SIZE[0] > back.best.rectangle.x
+    np.testing.assert_allclose(back.failed, [failed], atol=1e-12)
 
 
 @pytest.mark.parametrize('spoil', [
     lambda m: setattr(m, 'reason', 200), lambda m: setattr(m.candidates[0], 'reason', 200),
     lambda m: setattr(m.candidates[0].rectangle, 'jaw', 0.0),
     lambda m: setattr(m.candidates[0].rectangle, 'x', float('nan')),
-    lambda m: setattr(m, 'stage_names', ['one', 'more', 'than', 'times'])])
+    lambda m: setattr(m, 'stage_names', ['one', 'more', 'than', 'times']),
+    lambda m: setattr(m, 'failed', [Pose(orientation=Quaternion(w=0.0))]),
+    lambda m: setattr(m, 'failed', [Pose(position=Point(x=float('nan')))])])
 def test_stages_that_cannot_be_have_a_named_error(spoil):
     message = conversions.stages_message(StubDetector().detect(
         RgbdFrame(*box_scene(), INTRINSICS)), Header())

@@ -178,6 +178,11 @@ def test_a_grasp_that_failed_comes_after_others(rig, cell):  # noqa: F811
     assert second.success and second.grasp.pose == first.alternatives[0].pose
     assert second.grasp.score == pytest.approx(0.8)
     assert [g.pose for g in second.alternatives] == [first.grasp.pose]
+    # In the frame of the camera, whatever that of the grasps is.
+    (cross,) = second.stages.failed
+    (old,) = [c for c in second.stages.candidates if c.score == pytest.approx(0.9)]
+    np.testing.assert_allclose(conversions.pose_to_matrix(cross),
+                               conversions.pose_to_matrix(old.pose), atol=1e-6)
     third = client.answer(failed=[first.grasp, second.grasp])
     assert third.success and third.grasp.pose == first.grasp.pose
     # Nobody else has to know.

@@ -1,5 +1,6 @@
 """Markers that RViz accepts: scales, quaternions, ids, and nothing left over."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,10 @@ def frame() -> RgbdFrame:
     return RgbdFrame(*box_scene(), INTRINSICS)
 
 
+# Of a grasp that has failed: at the box, seen from the camera.
+POSE = np.array([[0.0, 1, 0, 0.02], [0, 0, 1, -0.01], [1, 0, 0, BOX_DEPTH], [0, 0, 0, 1]])
+
+
 def detect(rectangles=(RECTANGLE, OTHER), scores=(0.9, 0.4)):
     return StubDetector(rectangles, scores).detect(frame())
 
@@ -35,7 +40,8 @@ def points(marker: Marker) -> np.ndarray:
 
 
 def test_every_marker_is_valid_and_unique():
-    array = MarkerBuilder(Gripper()).build(detect(), frame(), HEADER, 0.25)
+    detection = replace(detect(), failed=(POSE,))
+    array = MarkerBuilder(Gripper()).build(detection, frame(), HEADER, 0.25)
     assert not problems(array)
     for marker in array.markers:
         assert marker.action == Marker.ADD
@@ -150,6 +156,22 @@ def test_best_gripper_vanishes_with_the_best():
     gone = {(m.ns, m.id) for m in array.markers if m.action == Marker.DELETE}
     assert gone >= {(markers.BEST, i) for i in range(3)}
     assert gone >= {(markers.APPROACH, i) for i in range(4)}
+
+
+def test_failed_grasps_are_crossed_out_where_they_were():
+    builder = MarkerBuilder(Gripper())
+    array = builder.build(replace(detect(), failed=(POSE, POSE)), frame(), HEADER, 1.0)
+    crosses = [m for m in array.markers if m.ns == markers.FAILED]
+    assert [m.id for m in crosses] == [0, 1]
+    ends = points(crosses[0])
+    np.testing.assert_allclose(ends.reshape(2, 2, 3).mean(axis=1), [POSE[:3, 3]] * 2)
+    # In the plane in which the jaws close, and neither line along their direction.
+    offsets = ends - POSE[:3, 3]
+    np.testing.assert_allclose(offsets @ POSE[:3, 0], 0.0, atol=1e-12)
+    np.testing.assert_allclose(np.abs(offsets @ POSE[:3, 1]), 0.012)
+    after = builder.build(detect(), frame(), HEADER, 1.0)
+    assert {(m.ns, m.id) for m in after.markers if m.action == Marker.DELETE} \
+        == {(markers.FAILED, 0), (markers.FAILED, 1)}
 
 
 @pytest.mark.parametrize('case', ['no candidates', 'no depth', 'no depth anywhere near'])

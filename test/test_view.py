@@ -103,7 +103,8 @@ def test_a_recording_of_the_viewer_has_every_layer(tmp_path):
     assert printed.returncode == 0, printed.stderr
     stages = ('stage_1_locations', 'stage_2_angles', 'stage_3_rectangles', 'stage_4_scores')
     wanted = ['/image/colour', '/depth/image', '/space/cloud', '/space/gripper',
-              '/space/approach', '/candidates', '/outcome', '/plots/best_score', '/times/network',
+              '/space/approach', '/space/failed', '/candidates', '/outcome', '/plots/best_score',
+              '/times/network',
               *(f'/{where}/{stage}' for where in ('image', 'space') for stage in stages)]
     missing = [name for name in wanted if name not in printed.stdout]
     assert not missing

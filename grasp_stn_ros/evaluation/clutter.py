@@ -48,7 +48,9 @@ def run_scene(detector: GraspDetector, seed: int, index: int, objects: int = OBJ
             # A detector that is content with less decides for itself.
             enough = MINIMUM_SCORE if detection.best is None else min(MINIMUM_SCORE,
                                                                       detection.best.score)
-            detection = retry.after_failures(detection, failed, enough, scene.camera_pose)
+            to_camera = np.linalg.inv(scene.camera_pose)
+            detection = retry.after_failures(detection, [to_camera @ pose for pose in failed],
+                                             enough)
             best = detection.best
             if best is None or best.grasp is None:
                 # Nothing moves: with other noise the next look may show more.

@@ -32,6 +32,7 @@ _FIELDS = {
                                            'float32 jaw_size',
     'grasp_stn_interfaces/GraspStages': 'std_msgs/Header header\nGraspCandidate[] candidates\n'
                                         'int32 best\nuint8 reason\nstring message\n'
+                                        'geometry_msgs/Pose[] failed\n'
                                         'string[] stage_names\nfloat32[] stage_milliseconds',
 }
 _PRIMITIVE = {'bool', 'byte', 'char', 'string', 'wstring', 'float32', 'float64',

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import limits
+from .. import limits, retry
 from ..detection import MINIMUM_SCORE, Detection
 from ..limits import Limits
 from ..node_settings import (
@@ -93,7 +93,10 @@ class AsNode:
             except GraspError as error:
                 return Detection((), None, error.reason, str(error))
             cell, transform = self._cell(moment)
-            return limits.apply(detection, cell, frame, self.minimum_score, transform)
+            detection = limits.apply(detection, cell, frame, self.minimum_score, transform)
+            # Of the request, if there was one; everybody else has to know as well.
+            failed = moment.detection.failed if moment.detection is not None else ()
+            return retry.after_failures(detection, failed, self.minimum_score)
 
         return detect
 

@@ -12,7 +12,7 @@ from mcap_ros2._dynamic import serialize_dynamic
 import numpy as np
 
 from .. import __version__
-from ..detection import Candidate, Detection, Grasp
+from ..detection import Candidate, Detection, quaternion_from_rotation
 from ..reasons import Reason
 from ..rgbd import RgbdFrame
 from . import definitions
@@ -105,9 +105,11 @@ class RecordingWriter:
         if detection is None:
             return
         self.message(TOPICS['stages'], STAGES, stages_fields(detection, header), time)
-        if detection.best is not None and detection.best.grasp is not None:
+        grasp = detection.best.grasp if detection.best is not None else None
+        if grasp is not None:
             self.message(TOPICS['grasp'], POSE,
-                         {'header': header, 'pose': _pose_fields(detection.best.grasp)}, time)
+                         {'header': header, 'pose': _pose_fields(grasp.position, grasp.rotation)},
+                         time)
 
 
 def header_fields(time: int, frame_id: str = _OPTICAL_FRAME) -> dict[str, Any]:
@@ -137,11 +139,13 @@ def camera_info_fields(frame: RgbdFrame, header: dict[str, Any]) -> dict[str, An
             'roi': {'x_offset': 0, 'y_offset': 0, 'height': 0, 'width': 0, 'do_rectify': False}}
 
 
-def _pose_fields(grasp: Grasp | None) -> dict[str, Any]:
-    x, y, z, w = grasp.quaternion if grasp else (0.0, 0.0, 0.0, 1.0)
-    position = grasp.position.tolist() if grasp else [0.0, 0.0, 0.0]
-    return {'position': dict(zip('xyz', position, strict=True)),
-            'orientation': {'x': x, 'y': y, 'z': z, 'w': w}}
+_NO_POSE = {'position': dict.fromkeys('xyz', 0.0),
+            'orientation': {'x': 0.0, 'y': 0.0, 'z': 0.0, 'w': 1.0}}
+
+
+def _pose_fields(position: np.ndarray, rotation: np.ndarray) -> dict[str, Any]:
+    return {'position': dict(zip('xyz', position.tolist(), strict=True)),
+            'orientation': dict(zip('xyzw', quaternion_from_rotation(rotation), strict=True))}
 
 
 def _candidate_fields(candidate: Candidate) -> dict[str, Any]:
@@ -151,7 +155,8 @@ def _candidate_fields(candidate: Candidate) -> dict[str, Any]:
             'rectangle': {'x': float(r.x), 'y': float(r.y), 'theta': float(r.theta),
                           'opening': float(r.opening), 'jaw': float(r.jaw)},
             'score': candidate.score, 'reason': int(candidate.reason),
-            'pose': _pose_fields(grasp), 'opening': grasp.opening if grasp else 0.0,
+            'pose': _pose_fields(grasp.position, grasp.rotation) if grasp else _NO_POSE,
+            'opening': grasp.opening if grasp else 0.0,
             'jaw_size': grasp.jaw_size if grasp else 0.0}
 
 
@@ -160,5 +165,7 @@ def stages_fields(detection: Detection, header: dict[str, Any]) -> dict[str, Any
     best = next((i for i, c in enumerate(detection.candidates) if c is detection.best), -1)
     return {'header': header, 'best': best, 'reason': int(Reason(detection.reason)),
             'candidates': [_candidate_fields(c) for c in detection.candidates],
-            'message': detection.message, 'stage_names': list(detection.milliseconds),
+            'message': detection.message,
+            'failed': [_pose_fields(pose[:3, 3], pose[:3, :3]) for pose in detection.failed],
+            'stage_names': list(detection.milliseconds),
             'stage_milliseconds': [float(t) for t in detection.milliseconds.values()]}

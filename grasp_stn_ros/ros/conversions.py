@@ -19,7 +19,7 @@ from grasp_stn_interfaces.msg import Grasp as GraspMessage
 from grasp_stn_interfaces.msg import GraspCandidate, GraspStages
 from grasp_stn_interfaces.msg import GraspRectangle as RectangleMessage
 
-from ..detection import Candidate, Detection, Grasp
+from ..detection import Candidate, Detection, Grasp, quaternion_from_rotation
 from ..limits import retreated, transformed
 from ..messages import (
     depth_from_message,
@@ -96,15 +96,18 @@ def camera_info_message(intrinsics: CameraIntrinsics, size: tuple[int, int],
 
 def pose_message(grasp: Grasp) -> Pose:
     """Return the pose between the finger tips; axes as in :class:`~..detection.Grasp`."""
-    x, y, z, w = grasp.quaternion
-    return Pose(position=Point(**dict(zip('xyz', map(float, grasp.position), strict=True))),
-                orientation=Quaternion(x=x, y=y, z=z, w=w))
+    return _pose(grasp.position, grasp.rotation)
 
 
 def matrix_to_pose(matrix: np.ndarray) -> Pose:
     """Rigid transform (4, 4) -> Pose."""
-    grasp = Grasp(matrix[:3, 3], matrix[:3, :3], 0.0, 0.0, matrix[:3, 3], matrix[:3, 2])
-    return pose_message(grasp)
+    return _pose(matrix[:3, 3], matrix[:3, :3])
+
+
+def _pose(position: np.ndarray, rotation: np.ndarray) -> Pose:
+    x, y, z, w = quaternion_from_rotation(rotation)
+    return Pose(position=Point(**dict(zip('xyz', map(float, position), strict=True))),
+                orientation=Quaternion(x=x, y=y, z=z, w=w))
 
 
 def pose_to_matrix(pose: Pose) -> np.ndarray:
@@ -166,6 +169,7 @@ def stages_message(detection: Detection, header: Header) -> GraspStages:
     return GraspStages(
         header=header, candidates=[_candidate_message(c) for c in detection.candidates],
         best=best, reason=int(detection.reason), message=detection.message,
+        failed=[matrix_to_pose(pose) for pose in detection.failed],
         stage_names=list(detection.milliseconds),
         stage_milliseconds=[float(t) for t in detection.milliseconds.values()])
 

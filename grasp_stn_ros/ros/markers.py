@@ -1,8 +1,9 @@
 """
 A detection as RViz markers, in 3-D at the depth of the objects.
 
-One namespace a stage, one for the chosen grasp as a gripper with its real opening, and one for
-the way there from the pre-grasp pose: RViz gives each namespace a switch of its own.
+One namespace a stage, one for the chosen grasp as a gripper with its real opening, one for the way
+there from the pre-grasp pose, and one for the grasps that have failed before: RViz gives each
+namespace a switch of its own.
 
 Ids are stable: candidate ``i`` of a stage has the same ids in every message, so RViz replaces
 rather than accumulates. What was there before and is not there now is deleted by name.
@@ -22,17 +23,19 @@ from ..drawing import (
     StageDrawing,
     approach_path,
     draw_candidate,
+    failure_cross,
     gripper_boxes,
 )
 from ..grasp_pose import Gripper
 from ..rgbd import RgbdFrame
 from .conversions import pose_message
 
-LOCATIONS, ANGLES, RECTANGLES, SCORES, BEST, APPROACH = NAMESPACES = (
+LOCATIONS, ANGLES, RECTANGLES, SCORES, BEST, APPROACH, FAILED = NAMESPACES = (
     'stage_1_locations', 'stage_2_angles', 'stage_3_rectangles', 'stage_4_scores', 'best_grasp',
-    'approach')
+    'approach', 'failed')
 
 _BLUE, _YELLOW, _GREEN, _WHITE = (0.2, 0.5, 1.0), (1.0, 0.8, 0.1), (0.1, 0.9, 0.2), (1.0,) * 3
+_RED = (1.0, 0.15, 0.1)
 # Lengths of the drawing, metres.
 _SPHERE, _LINE, _JAW_LINE, _TEXT, _ARROW = 0.008, 0.0015, 0.004, 0.012, 0.012
 
@@ -70,6 +73,7 @@ class MarkerBuilder:
             # Without a way there is nothing to see but the gripper once more.
             if self.approach_offset > 0:
                 markers += _approach(grasp, self.gripper, self.approach_offset)
+        markers += [_failed(number, pose) for number, pose in enumerate(detection.failed)]
         if not markers:
             return self.clear(header)
         whole, fraction = divmod(lifetime, 1.0)
@@ -123,6 +127,13 @@ def _stages(index: int, candidate: Candidate, drawing: StageDrawing,
     score.pose.position = _point(drawing.label)
     score.text = f'{candidate.score:.2f}'
     return [sphere, angle, opening, jaws, score]
+
+
+def _failed(number: int, pose: np.ndarray) -> Marker:
+    """Return the cross where a grasp has failed."""
+    cross = _marker(FAILED, number, Marker.LINE_LIST, (_JAW_LINE / 2, 0.0, 0.0), _RED, 1.0)
+    cross.points = [_point(end) for end in failure_cross(pose).reshape(-1, 3)]
+    return cross
 
 
 def _gripper(grasp: Grasp, gripper: Gripper, namespace: str, alpha: float,

@@ -285,8 +285,9 @@ class Worker:
         if track and values['stability.enabled']:
             self._tracker.settings = node_settings.stability_from(values)
             detection = self._tracker.choose(detection, score, transform)
-        return retry.after_failures(detection, [pose_matrix(*numbers) for _, numbers in failed],
-                                    score, transform)
+        to_camera = np.eye(4) if transform is None else np.linalg.inv(transform)
+        return retry.after_failures(
+            detection, [to_camera @ pose_matrix(*numbers) for _, numbers in failed], score)
 
     def _publish(self, result: Result, frame: RgbdFrame | None, header: Header,
                  values: dict[str, Any]) -> None:

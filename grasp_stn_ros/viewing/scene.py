@@ -20,6 +20,7 @@ from ..drawing import (
     StageDrawing,
     approach_path,
     draw_candidate,
+    failure_cross,
     gripper_boxes,
     point_cloud,
 )
@@ -39,6 +40,7 @@ APPLICATION = 'grasp_stn'
 STAGES = ('stage_1_locations', 'stage_2_angles', 'stage_3_rectangles', 'stage_4_scores')
 _BLUE, _YELLOW, _WHITE, _BEST = (60, 140, 255), (255, 210, 40), (255, 255, 255), (0, 200, 255)
 _GRIPPER, _GHOST, _PATH = (30, 230, 60, 210), (30, 230, 60, 60), (30, 230, 60, 255)
+_FAILED = (255, 40, 30)
 _LEADER = (255, 255, 255, 90)
 _JPEG_QUALITY = 85
 # Pixels of an image 640 wide between two labels, and from the candidates to them.
@@ -91,6 +93,9 @@ class Scene:
         self._log('space/cloud', rr.Points3D(points, colors=colours, radii=0.0012))
         self._log_stages_in_image(detection, frame.size)
         self._log_stages_in_space(frame, detection)
+        self._log('space/failed', rr.LineStrips3D(
+            [line for pose in detection.failed for line in failure_cross(pose)], colors=_FAILED,
+            radii=0.001))
         self._log_grasp(detection)
         self._log_numbers(shown)
 
