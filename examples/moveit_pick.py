@@ -8,6 +8,8 @@ Pick what grasp_node finds, with MoveIt 2.
 
 The way: call ~/detect_grasp, transform the grasp into the robot's frame *at its own stamp*, turn
 its axes into those of the tool, then open, go before the object, move straight in, close, lift.
+Where the fingers then meet, nothing is held: back to where the arm was, and ask again, saying what
+has failed.
 
 The upper half needs NumPy and nothing else, and is what to copy into another motion planner. The
 lower half needs moveit_msgs, control_msgs, tf2_ros and a robot.
@@ -159,7 +161,7 @@ class PickError(RuntimeError):
 
 
 class Picker:
-    """One pick; every step waits with a deadline."""
+    """Picks one object; every step waits with a deadline."""
 
     def __init__(self):
         """Declare the parameters and connect."""
@@ -170,6 +172,9 @@ class Picker:
         self.frame = value('planning_frame', 'panda_link0').value
         self.tool_axes = value('tool_axes', 'z_forward_y_closes').value
         self.tcp_offset = value('tcp_offset', 0.0).value
+        self.attempts = value('attempts', 3).value
+        # Of the gripper's action, in its own unit: what closes farther has nothing between it.
+        self.empty = value('empty_position', 0.001).value
         self.fingers = value('finger_joints', ['panda_finger_joint1',
                                                'panda_finger_joint2']).value
         gripper = value('gripper_action', '/panda_hand_controller/gripper_cmd').value
@@ -182,43 +187,61 @@ class Picker:
         self.gripper = ActionClient(self.node, GripperCommand, gripper)
 
     def run(self) -> None:
-        """Detect and pick once; raises :class:`PickError`."""
-        grasp = self.find()
-        pick = plan_pick(self.camera_at(grasp.header), pose_of(grasp.pose), grasp.opening,
+        """Detect and pick until something is held; raises :class:`PickError`."""
+        # From there the camera sees the table, whether it is on the arm or the arm in its way.
+        start = self.where(self.tool_link, Time(), 'does the robot publish its state?')
+        failed: list = []
+        while True:
+            grasp = self.find(failed)
+            if self.pick(grasp):
+                return
+            failed.append(grasp)
+            if len(failed) >= self.attempts:
+                raise PickError(f'nothing is held after {len(failed)} attempts')
+            self.node.get_logger().warning('nothing is held: going back for another grasp')
+            self.go(start, 'go back')
+
+    def pick(self, grasp) -> bool:
+        """Execute a grasp; whether something is held in the end."""
+        # "Latest" would be wrong if the camera moves.
+        camera = self.where(grasp.header.frame_id, Time.from_msg(grasp.header.stamp),
+                            'is the hand-eye calibration published?')
+        pick = plan_pick(camera, pose_of(grasp.pose), grasp.opening,
                          tool_axes=self.tool_axes, tcp_offset=self.tcp_offset)
         message = to_moveit(pick, self.frame, grasp.score, self.fingers)
         self.node.get_logger().info(f'picking at {message.grasp_pose.pose.position}')
         self.grip(grasp.opening)
-        self.go(pick.before)
+        self.go(pick.before, 'plan to the pre-grasp')
         self.go_straight(pick.grasp)
         self.grip(0.0)
         self.go_straight(pick.lifted)
+        # Once more, because what was between the fingers may have slipped out on the way.
+        closed = self.grip(0.0)
+        return closed.stalled or abs(closed.position) > self.empty
 
-    def find(self):
-        """Return the best grasp."""
-        answer = self.call(self.detect, DetectGrasp.Request(timeout=5.0))
+    def find(self, failed: list):
+        """Return the best grasp, knowing those that have lifted nothing."""
+        answer = self.call(self.detect, DetectGrasp.Request(timeout=5.0, failed=failed))
         if not answer.success:
             raise PickError(answer.message)
         return answer.grasp
 
-    def camera_at(self, header) -> np.ndarray:
-        """Pose of the camera when the image was taken; "latest" would be wrong if it moves."""
+    def where(self, link: str, when: Time, hint: str) -> np.ndarray:
+        """Pose of a link in the planning frame at that time (zero: the latest that is known)."""
         try:
             # In steps, because nobody else spins this node while it waits.
             for _ in range(50):
                 rclpy.spin_once(self.node, timeout_sec=0.1)
-                if self.buffer.can_transform(self.frame, header.frame_id,
-                                             Time.from_msg(header.stamp)):
+                if self.buffer.can_transform(self.frame, link, when):
                     break
-            found = self.buffer.lookup_transform(self.frame, header.frame_id,
-                                                 Time.from_msg(header.stamp)).transform
+            found = self.buffer.lookup_transform(self.frame, link, when).transform
         except TransformException as error:
-            raise PickError(f'no transform from {header.frame_id} to {self.frame} ({error}); is '
-                            'the hand-eye calibration published?') from None
+            raise PickError(f'no transform from {link} to {self.frame} ({error}); {hint}') \
+                from None
         t, r = found.translation, found.rotation
         return matrix((t.x, t.y, t.z), (r.x, r.y, r.z, r.w))
 
-    def go(self, pose: np.ndarray) -> None:
+    def go(self, pose: np.ndarray, what: str) -> None:
         """Plan to a pose and go there."""
         request = MotionPlanRequest(group_name=self.group, allowed_planning_time=5.0,
                                     num_planning_attempts=5, max_velocity_scaling_factor=0.2,
@@ -237,7 +260,7 @@ class Picker:
         request.start_state.is_diff = True           # from where the robot is
         request.goal_constraints = [Constraints(position_constraints=[where],
                                                 orientation_constraints=[turned])]
-        self.act(self.move, MoveGroup.Goal(request=request), 'plan to the pre-grasp')
+        self.act(self.move, MoveGroup.Goal(request=request), what)
 
     def go_straight(self, pose: np.ndarray) -> None:
         """Move the tool along a straight line."""
@@ -253,11 +276,11 @@ class Picker:
         self.act(self.execute, ExecuteTrajectory.Goal(trajectory=answer.solution),
                  'execute the straight line')
 
-    def grip(self, opening: float) -> None:
-        """Open or close; many drivers take half the opening as position: adapt it here."""
+    def grip(self, opening: float):
+        """Open or close, return where; many drivers take half the opening: adapt it here."""
         goal = GripperCommand.Goal()
         goal.command.position, goal.command.max_effort = opening / 2, 20.0
-        self.act(self.gripper, goal, 'move the gripper')
+        return self.act(self.gripper, goal, 'move the gripper')
 
     def call(self, client, request, seconds: float = 15.0):
         """Call a service with a deadline."""
@@ -265,8 +288,8 @@ class Picker:
             raise PickError(f'no service {client.service_name}')
         return self.wait(client.call_async(request), seconds, client.service_name)
 
-    def act(self, client, goal, what: str, seconds: float = 60.0) -> None:
-        """Run an action to its end with a deadline."""
+    def act(self, client, goal, what: str, seconds: float = 60.0):
+        """Run an action to its end with a deadline, return its result."""
         if not client.wait_for_server(timeout_sec=15.0):
             raise PickError(f'cannot {what}: its action server is not there')
         handle = self.wait(client.send_goal_async(goal), 15.0, what)
@@ -276,6 +299,7 @@ class Picker:
         code = getattr(result, 'error_code', None)
         if code is not None and code.val != MoveItErrorCodes.SUCCESS:
             raise PickError(f'cannot {what}: MoveIt error {code.val}')
+        return result
 
     def wait(self, future, seconds: float, what: str):
         """Return the future's result."""
@@ -292,7 +316,7 @@ def pose_of(pose) -> np.ndarray:
 
 
 def main() -> int:
-    """Pick once; the exit status."""
+    """Pick one object; the exit status."""
     if MISSING:
         print(f'{MISSING}: this example needs a ROS 2 installation with MoveIt: '
               'sudo apt-get install ros-$ROS_DISTRO-moveit ros-$ROS_DISTRO-control-msgs')

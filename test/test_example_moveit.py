@@ -12,7 +12,7 @@ import time
 
 import numpy as np
 import pytest
-from ros_fixtures import StubDetector, rig, ros, wait_until  # noqa: F401
+from ros_fixtures import RECTANGLE, StubDetector, rig, ros, wait_until  # noqa: F401
 
 pytest.importorskip('moveit_msgs', reason='moveit_msgs is missing: sudo apt-get install '
                     'ros-$ROS_DISTRO-moveit (there are no wheels of it)')
@@ -32,6 +32,7 @@ from std_msgs.msg import Header
 from tf2_msgs.msg import TFMessage
 
 from grasp_stn_ros.detector import GraspDetector
+from grasp_stn_ros.rectangle import GraspRectangle
 from grasp_stn_ros.ros.sim_camera import CameraPublisher
 from grasp_stn_ros.simulation.gripper import GraspTrial
 from grasp_stn_ros.simulation.objects import make_object
@@ -46,15 +47,26 @@ from moveit_pick import TOOL_AXES, matrix, pose_of, quaternion  # noqa: E402
 # alike; its z axis is up, as the example assumes.
 BASE = matrix((-0.35, 0.20, 0.05), (0.0, 0.0, np.sin(0.4), np.cos(0.4)))
 TCP_OFFSET = 0.103
+# Where the tool is before anything is picked.
+START = matrix((0.3, 0.1, 0.6), (1.0, 0.0, 0.0, 0.0))
+# What the arm is told for one grasp; the last closes the fingers on nothing where it has slipped.
+ATTEMPT = ['grip', 'go', 'straight', 'grip', 'straight', 'grip']
 
 
 class Robot:
     """Stands in for move_group, the gripper and the arm; ``steps`` is what they were told."""
 
     def __init__(self, node, group='arm', fraction=1.0, code=MoveItErrorCodes.SUCCESS,
-                 accept=True):
-        """``fraction`` of straight lines that can be driven, ``code`` of every plan."""
+                 accept=True, slips=0, stalls=False):
+        """
+        Fail as told.
+
+        ``fraction`` of straight lines that can be driven, ``code`` of every plan; the first
+        ``slips`` objects are lost while they are lifted; ``stalls``: something between the
+        fingers is told by the effort alone.
+        """
         self.node, self.group, self.fraction, self.code = node, group, fraction, code
+        self._slips, self._stalls = slips, stalls
         self.steps = []
         self._lines = []
         goal = GoalResponse.ACCEPT if accept else GoalResponse.REJECT
@@ -105,9 +117,17 @@ class Robot:
     def _grip(self, handle):
         command = handle.request.command
         assert command.max_effort > 0
+        lifted = bool(self.steps) and self.steps[-1][0] == 'straight' \
+            and self.steps[-2][0] == 'grip'
         self.steps.append(('grip', command.position))
         handle.succeed()
-        return GripperCommand.Result(position=command.position, reached_goal=True)
+        if command.position:
+            return GripperCommand.Result(position=command.position, reached_goal=True)
+        lost = lifted and self._slips > 0
+        self._slips -= lost
+        thickness = 0.0 if lost or self._stalls else 0.011
+        return GripperCommand.Result(position=thickness, reached_goal=lost, stalled=(
+            not lost and self._stalls))
 
 
 def start(it, *parameters) -> subprocess.Popen:
@@ -142,21 +162,26 @@ def finished(process: subprocess.Popen, take_image) -> tuple[int, str]:
 class Tf:
     """Says where the camera is at a stamp, and somewhere else a moment before and after."""
 
-    def __init__(self, node, camera: np.ndarray):
-        """``camera`` (4, 4) is its true pose in the robot's base."""
+    def __init__(self, node, camera: np.ndarray | None):
+        """``camera`` (4, 4) is its true pose in the robot's base; None: nobody knows."""
         self._publisher = node.create_publisher(TFMessage, '/tf', 100)
         self._camera = camera
 
     def say(self, stamp: Time) -> None:
-        """Publish the true pose at ``stamp`` between two wrong ones."""
-        for moment, error in ((-20_000_000, 0.3), (0, 0.0), (20_000_000, 0.3)):
-            when = stamp.sec * 10**9 + stamp.nanosec + moment
-            message = TransformStamped(child_frame_id='camera_color_optical_frame', header=Header(
-                frame_id='base', stamp=Time(sec=when // 10**9, nanosec=when % 10**9)))
-            place, turn = message.transform.translation, message.transform.rotation
-            place.x, place.y, place.z = map(float, self._camera[:3, 3] + error)
-            turn.x, turn.y, turn.z, turn.w = map(float, quaternion(self._camera[:3, :3]))
-            self._publisher.publish(TFMessage(transforms=[message]))
+        """Publish the true pose at ``stamp`` between two wrong ones, and where the tool is."""
+        when = stamp.sec * 10**9 + stamp.nanosec
+        for moment, error in ((-20_000_000, 0.3), (0, 0.0), (20_000_000, 0.3)) \
+                if self._camera is not None else ():
+            self._publish('camera_color_optical_frame', self._camera, error, when + moment)
+        self._publish('tool', START, 0.0, when)
+
+    def _publish(self, link: str, pose: np.ndarray, error: float, when: int) -> None:
+        message = TransformStamped(child_frame_id=link, header=Header(
+            frame_id='base', stamp=Time(sec=when // 10**9, nanosec=when % 10**9)))
+        place, turn = message.transform.translation, message.transform.rotation
+        place.x, place.y, place.z = map(float, pose[:3, 3] + error)
+        turn.x, turn.y, turn.z, turn.w = map(float, quaternion(pose[:3, :3]))
+        self._publisher.publish(TFMessage(transforms=[message]))
 
 
 @pytest.mark.parametrize('axes', ['z_forward_y_closes', 'x_forward_y_closes'])
@@ -172,9 +197,9 @@ def test_the_object_is_lifted(rig, axes):  # noqa: F811
         process = start(it, f'tool_axes:={axes}')
         code, output = finished(process, lambda: tf.say(camera.publish(view, scene).stamp))
         assert code == 0, output
-        assert [name for name, _ in robot.steps] == ['grip', 'go', 'straight', 'grip', 'straight']
-        (opened, before, grasp, closed, lifted) = (value for _, value in robot.steps)
-        assert closed == 0 < opened < 0.0425
+        assert [name for name, _ in robot.steps] == ATTEMPT
+        (opened, before, grasp, closed, lifted, still) = (value for _, value in robot.steps)
+        assert closed == still == 0 < opened < 0.0425
         tip = grasp.copy()
         tip[:3, :3] = grasp[:3, :3] @ TOOL_AXES[axes].T
         tip[:3, 3] += TCP_OFFSET * tip[:3, 0]
@@ -187,23 +212,47 @@ def test_the_object_is_lifted(rig, axes):  # noqa: F811
 
 
 @pytest.fixture
-def stopped(rig):  # noqa: F811
+def example(rig):  # noqa: F811
     """Return a function that runs the example against a robot that fails in one way."""
-    def run(detector=None, transform=True, **failure):
+    def run(detector=None, robot_known=True, camera_known=True, parameters=(), **failure):
         it = rig(detector or StubDetector())
         robot = Robot(it.tester, **failure)
-        tf = Tf(it.tester, np.eye(4))
+        tf = Tf(it.tester, np.eye(4) if camera_known else None)
 
         def take_image():
             stamp = it.tester.get_clock().now().to_msg()
             it.camera.publish(stamp=stamp)
-            if transform:
+            if robot_known:
                 tf.say(stamp)
 
-        code, output = finished(start(it), take_image)
-        assert code == 1, output
-        return robot, output
+        code, output = finished(start(it, *parameters), take_image)
+        return robot, code, output
     return run
+
+
+# Across the box, where RECTANGLE is along it.
+TURNED = GraspRectangle(185.0, 110.0, np.pi / 2, 28.0, 8.0)
+
+
+@pytest.mark.parametrize('stalls', [False, True])
+def test_what_has_slipped_is_grasped_otherwise_from_where_the_arm_was(example, stalls):
+    robot, code, output = example(StubDetector([RECTANGLE, TURNED], [0.9, 0.8]), slips=1,
+                                  stalls=stalls)
+    assert code == 0, output
+    assert [name for name, _ in robot.steps] == [*ATTEMPT, 'go', *ATTEMPT]
+    np.testing.assert_allclose(robot.steps[len(ATTEMPT)][1], START, atol=1e-6)
+    first, second = (robot.steps[i][1] for i in (2, len(ATTEMPT) + 3))
+    # The same place, turned by a right angle.
+    np.testing.assert_allclose(first[:3, 3], second[:3, 3], atol=0.005)
+    assert abs(first[:3, 1] @ second[:3, 1]) < 0.01
+    assert 'nothing is held: going back for another grasp' in output
+
+
+def test_it_is_given_up_after_as_many_attempts_as_the_parameter_says(example):
+    robot, code, output = example(StubDetector([RECTANGLE, TURNED], [0.9, 0.8]), slips=9,
+                                  parameters=['attempts:=2'])
+    assert code == 1 and 'no pick: nothing is held after 2 attempts' in output
+    assert [name for name, _ in robot.steps] == [*ATTEMPT, 'go', *ATTEMPT]
 
 
 @pytest.mark.parametrize('failure, words, steps', [
@@ -211,9 +260,10 @@ def stopped(rig):  # noqa: F811
     ({'code': MoveItErrorCodes.PLANNING_FAILED},
      'no pick: cannot plan to the pre-grasp: MoveIt error', ['grip', 'go']),
     ({'accept': False}, 'no pick: cannot move the gripper: the goal was refused', []),
-    ({'transform': False}, 'is the hand-eye calibration published?', []),
+    ({'robot_known': False}, 'does the robot publish its state?', []),
+    ({'camera_known': False}, 'is the hand-eye calibration published?', []),
     ({'detector': StubDetector(scores=(0.001,))}, 'no pick: NO_CANDIDATE', [])])
-def test_what_fails_is_said_and_nothing_comes_after_it(stopped, failure, words, steps):
-    robot, output = stopped(**failure)
-    assert words in output
+def test_what_fails_is_said_and_nothing_comes_after_it(example, failure, words, steps):
+    robot, code, output = example(**failure)
+    assert code == 1 and words in output
     assert [name for name, _ in robot.steps] == steps
