@@ -183,6 +183,19 @@ def rotation_from_quaternion(x: float, y: float, z: float, w: float) -> np.ndarr
     return (w * w - v @ v) * np.eye(3) + 2 * np.outer(v, v) + 2 * w * cross
 
 
+def pose_numbers(pose: Any) -> tuple[float, ...]:
+    """
+    ``geometry_msgs/Pose`` -> x, y, z in metres and the quaternion x, y, z, w.
+
+    Raises ValueError where that is no pose: numbers that are not finite, a quaternion of zeros.
+    """
+    p, q = pose.position, pose.orientation
+    numbers = (p.x, p.y, p.z, q.x, q.y, q.z, q.w)
+    if not np.isfinite(numbers).all() or not any(numbers[3:]):
+        raise ValueError(f'the grasp at {numbers[:3]} with orientation {numbers[3:]} has no pose')
+    return numbers
+
+
 def pose_matrix(x: float, y: float, z: float, *quaternion: float) -> np.ndarray:
     """Position in metres and quaternion (x, y, z, w) -> rigid transform (4, 4)."""
     matrix = np.eye(4)
@@ -218,16 +231,8 @@ def detection_from_message(stages: Any, intrinsics: CameraIntrinsics | None = No
 
 def _failed(stages: Any) -> tuple[np.ndarray, ...]:
     """Poses (4, 4) of the failed grasps in a ``GraspStages``; ValueError for what is none."""
-    failed = []
     # Older recordings do not have the field.
-    for pose in getattr(stages, 'failed', ()):
-        numbers = [getattr(part, name) for part, names in ((pose.position, 'xyz'),
-                                                           (pose.orientation, 'xyzw'))
-                   for name in names]
-        if not np.isfinite(numbers).all() or not any(numbers[3:]):
-            raise ValueError(f'the failed grasp {numbers} has no pose')
-        failed.append(pose_matrix(*numbers))
-    return tuple(failed)
+    return tuple(pose_matrix(*pose_numbers(pose)) for pose in getattr(stages, 'failed', ()))
 
 
 def _grasp(candidate: Any, intrinsics: CameraIntrinsics) -> Grasp | None:

@@ -16,7 +16,6 @@ import time
 import traceback
 from typing import Any
 
-import numpy as np
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.qos import QoSProfile
 from std_msgs.msg import Header
@@ -24,7 +23,7 @@ from std_msgs.msg import Header
 from grasp_stn_interfaces.srv import DetectGrasp, DetectGraspInImages
 
 from ..detection import Detection
-from ..messages import stamp_nanoseconds
+from ..messages import pose_numbers, stamp_nanoseconds
 from ..node_settings import region_from
 from ..reasons import GraspError, Reason
 from . import conversions
@@ -251,15 +250,11 @@ def _failed_in(request: Any) -> Failed:
     if len(request.failed) > _MOST_FAILED:
         raise GraspError(Reason.INVALID_REQUEST, f'{len(request.failed)} failed grasps, at most '
                                                  f'{_MOST_FAILED} are taken')
-    failed = []
-    for grasp in request.failed:
-        p, q = grasp.pose.position, grasp.pose.orientation
-        numbers = (p.x, p.y, p.z, q.x, q.y, q.z, q.w)
-        if not np.isfinite(numbers).all() or not any(numbers[3:]):
-            raise GraspError(Reason.INVALID_REQUEST, f'the failed grasp at {numbers[:3]} with '
-                             f'orientation {numbers[3:]} has no pose; send grasps as they came')
-        failed.append((grasp.header.frame_id, numbers))
-    return tuple(failed)
+    try:
+        return tuple((grasp.header.frame_id, pose_numbers(grasp.pose)) for grasp in request.failed)
+    except ValueError as error:
+        raise GraspError(Reason.INVALID_REQUEST,
+                         f'failed: {error}; send grasps as they came') from None
 
 
 def is_stale(pair: Pair, values: dict[str, Any]) -> bool:

@@ -285,6 +285,8 @@ class Worker:
         if track and values['stability.enabled']:
             self._tracker.settings = node_settings.stability_from(values)
             detection = self._tracker.choose(detection, score, transform)
+        if not failed:
+            return detection
         to_camera = np.eye(4) if transform is None else np.linalg.inv(transform)
         return retry.after_failures(
             detection, [to_camera @ pose_matrix(*numbers) for _, numbers in failed], score)
