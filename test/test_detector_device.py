@@ -126,7 +126,7 @@ def test_a_network_is_not_changed_by_the_detector_that_runs_it():
 
 
 @pytest.mark.parametrize(('chosen', 'expected'), [
-    ({}, '1000'), ({'OMP_WAIT_POLICY': 'PASSIVE'}, '0'), ({'GOMP_SPINCOUNT': '77'}, '77')])
+    ({}, '4000'), ({'OMP_WAIT_POLICY': 'PASSIVE'}, '0'), ({'GOMP_SPINCOUNT': '77'}, '77')])
 def test_threads_that_wait_sleep_soon_unless_the_user_has_decided(chosen, expected):
     environment = {name: value for name, value in os.environ.items()
                    if name not in ('OMP_WAIT_POLICY', 'GOMP_SPINCOUNT')}
