@@ -199,12 +199,14 @@ def _virtual_camera(frame: RgbdFrame, view: View) -> CameraIntrinsics:
     """
     if frame.intrinsics is None:
         focal = _DEFAULT_FOCAL_LENGTH * frame.size[0]
-        principal = np.array([(frame.size[0] - 1) / 2, (frame.size[1] - 1) / 2])
+        x, y = (frame.size[0] - 1) / 2, (frame.size[1] - 1) / 2
     else:
         focal = math.sqrt(frame.intrinsics.fx * frame.intrinsics.fy)
-        principal = np.array([frame.intrinsics.cx, frame.intrinsics.cy])
-    centre = view.to_view(principal)
-    return CameraIntrinsics(focal * view.scale, focal * view.scale, centre[0], centre[1])
+        x, y = frame.intrinsics.cx, frame.intrinsics.cy
+    # Plain numbers, as in _whole_pixels.
+    (a, b, c), (d, e, f) = view.matrix.tolist()
+    scaled = focal * view.scale
+    return CameraIntrinsics(scaled, scaled, a * x + b * y + c, d * x + e * y + f)
 
 
 def preprocess(frame: RgbdFrame, view: View | None = None, use_rgb: bool = True,
@@ -214,8 +216,8 @@ def preprocess(frame: RgbdFrame, view: View | None = None, use_rgb: bool = True,
     Prepare ``frame`` for the network; ``view`` defaults to the largest centred square.
 
     ``use_rgb`` and ``use_depth`` leave a modality out (all its channels zero), in training and to
-    measure what it is worth. The channels go into ``out`` (7, S, S) float32, if there is one. A
-    ``helper`` thread prepares the colours while this one is busy with the depth.
+    measure what it is worth. The channels go into ``out`` (7, S, S) float32, contiguous, if there
+    is one. A ``helper`` thread prepares the colours while this one is busy with the depth.
     Raises :class:`GraspError` (NO_DEPTH) if nothing is left to see.
     """
     view = view or View.square(frame.size)
@@ -303,8 +305,8 @@ def _colour_channels(rgb: np.ndarray, view: View, out: np.ndarray) -> None:
         warped = _warped(rgb, view, factor)
     planes = _workspace.array('planes', 3, view.size, view.size, dtype=np.uint8)
     cv2.split(warped, list(planes))
-    for plane, channel in zip(planes, out, strict=True):
-        cv2.LUT(plane, _COLOUR_TABLE, dst=channel)
+    # All three at once, as one tall image: each call has to wait for its turn in Python.
+    cv2.LUT(planes.reshape(-1, view.size), _COLOUR_TABLE, dst=out.reshape(-1, view.size))
 
 
 def _warped(rgb: np.ndarray, view: View, factor: int) -> np.ndarray:

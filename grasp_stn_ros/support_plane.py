@@ -13,6 +13,8 @@ from .rgbd import CameraIntrinsics
 _TOLERANCE = 0.012
 _HYPOTHESES = 64
 _SAMPLES = 1300
+# Random numbers from which the triples of the hypotheses follow, the same for every image.
+_DRAWS = np.random.default_rng(0).integers(2**32, size=(_HYPOTHESES, 3), dtype=np.uint64)
 # A "support" seen steeper than this is a wall.
 _MIN_COSINE = 0.4
 _MIN_SHARE = 0.15
@@ -64,7 +66,7 @@ def fit_support_plane(depth: np.ndarray, intrinsics: CameraIntrinsics,
     z = sampled[rows, columns].astype(np.float64)
     inverse = 1.0 / z
 
-    picks = np.random.default_rng(0).integers(total, size=(_HYPOTHESES, 3))
+    picks = (_DRAWS * np.uint64(total) >> np.uint64(32)).astype(np.intp)
     # Normal equations with a tiny ridge instead of solve(): a degenerate triple then gives a
     # useless hypothesis and no exception.
     a = rays[picks]
@@ -77,7 +79,7 @@ def fit_support_plane(depth: np.ndarray, intrinsics: CameraIntrinsics,
     error = planes.astype(np.float32) @ points.T
     error -= np.float32(1)
     np.abs(error, out=error)
-    votes = np.where(cosine > _MIN_COSINE, np.count_nonzero(error < _TOLERANCE, axis=1), -1)
+    votes = np.where(cosine > _MIN_COSINE, (error < _TOLERANCE).sum(axis=1, dtype=np.int32), -1)
     plane = planes[int(np.argmax(votes))]
     for tolerance in (2 * _TOLERANCE, _TOLERANCE, _TOLERANCE):
         inliers = np.abs(1.0 - (rays @ plane) * z) < tolerance

@@ -5,9 +5,10 @@ What a detection takes while nothing else runs, and while something does, by how
     python scripts/compare_waiting.py --json results/waiting.json
 
 GCC's OpenMP, which PyTorch brings, has threads that wait look for work before they sleep: without
-any setting 300,000 times, with OMP_WAIT_POLICY=PASSIVE not at all, with this package 1,000 times.
-All of them are measured in turns, each time in a new process, since the setting is read at the
-start: alone, beside a process that computes with one thread, and two detections at once.
+any setting 300,000 times, with OMP_WAIT_POLICY=PASSIVE not at all, with this package 1,000 or
+4,000 times. All of them, and a single thread that has none to wait for, are measured in turns,
+each time in a new process, since the setting is read at the start: alone, beside a process that
+computes with one thread, and two detections at once.
 """
 
 from __future__ import annotations
@@ -32,8 +33,10 @@ from grasp_stn_ros.detector import GraspDetector
 from grasp_stn_ros.evaluation.benchmark import frames
 from grasp_stn_ros.evaluation.report import write_json
 
+_ONE = 'a single thread'
 _WAITING = {'no setting': {}, 'asleep at once': {'OMP_WAIT_POLICY': 'PASSIVE'},
-            '1,000 looks (this package)': {'GOMP_SPINCOUNT': '1000'}}
+            '1,000 looks': {'GOMP_SPINCOUNT': '1000'}, '4,000 looks': {'GOMP_SPINCOUNT': '4000'},
+            _ONE: {}}
 _SITUATIONS = {'alone': (1, 0), 'beside a busy core': (1, 1), 'two detections': (2, 0)}
 # It ends by itself, should nobody be left to end it.
 _BUSY = """
@@ -120,7 +123,7 @@ def main(output: Path | None, rounds: int, seconds: float, threads: int, detect:
     for _ in range(rounds):
         for waiting, situation in cases:
             found[waiting, situation] += _measure(_WAITING[waiting], *_SITUATIONS[situation],
-                                                  seconds, threads)
+                                                  seconds, 1 if waiting == _ONE else threads)
     result: dict[str, dict[str, dict[str, float]]] = {}
     table = Table('threads that wait', *_SITUATIONS, title='ms a frame: median / p95 / worst')
     for waiting in _WAITING:

@@ -14,6 +14,7 @@ pytest.importorskip('torch', reason='torch is missing: run `make setup`')
 
 import torch
 
+import grasp_stn_ros
 from grasp_stn_ros.detector import GraspDetector, cpu_has_bf16
 from grasp_stn_ros.evaluation.benchmark import frames
 from grasp_stn_ros.reasons import GraspError, Reason
@@ -125,8 +126,19 @@ def test_a_network_is_not_changed_by_the_detector_that_runs_it():
     assert all(torch.equal(v, after[k]) and v.dtype == after[k].dtype for k, v in before.items())
 
 
+def test_processors_that_look_faster_look_more_often(tmp_path):
+    info = tmp_path / 'cpuinfo'
+    for vendor, expected in (('GenuineIntel', 4000), ('AuthenticAMD', 1000)):
+        info.write_text(f'processor\t: 0\nvendor_id\t: {vendor}\nflags\t\t: fpu\n')
+        assert grasp_stn_ros._looks(str(info)) == expected
+    # ARM names no vendor; elsewhere there is no such file.
+    info.write_text('processor\t: 0\nCPU implementer\t: 0x41\n')
+    assert grasp_stn_ros._looks(str(info)) == grasp_stn_ros._looks(str(tmp_path / 'none')) == 1000
+
+
 @pytest.mark.parametrize(('chosen', 'expected'), [
-    ({}, '4000'), ({'OMP_WAIT_POLICY': 'PASSIVE'}, '0'), ({'GOMP_SPINCOUNT': '77'}, '77')])
+    ({}, str(grasp_stn_ros._looks())), ({'OMP_WAIT_POLICY': 'PASSIVE'}, '0'),
+    ({'GOMP_SPINCOUNT': '77'}, '77')])
 def test_threads_that_wait_sleep_soon_unless_the_user_has_decided(chosen, expected):
     environment = {name: value for name, value in os.environ.items()
                    if name not in ('OMP_WAIT_POLICY', 'GOMP_SPINCOUNT')}
