@@ -39,6 +39,9 @@ from grasp_stn_ros.training.finger_depths import (
 from grasp_stn_ros.training.joining import write_new
 
 _EXISTING = click.Path(exists=True, path_type=Path)
+_trials = click.option('--data', type=click.Path(exists=True, file_okay=False, path_type=Path),
+                       required=True, multiple=True,
+                       help='Folder with the trials; may be repeated.')
 
 
 @click.group(help=__doc__.split('\n\n')[0])
@@ -54,14 +57,17 @@ def main() -> None:
               help='Make part I of N, for several processes at once.')
 @click.option('--data', type=click.Path(file_okay=False, path_type=Path), required=True,
               help='Folder to which the trials are written.')
-def try_out(model: Path, scenes: int, seed: int, shard: tuple[int, int], data: Path) -> None:
+@click.option('--crowded', is_flag=True,
+              help='All scenes have two to five objects, not a fifth of them.')
+def try_out(model: Path, scenes: int, seed: int, shard: tuple[int, int], data: Path,
+            crowded: bool) -> None:
     """Execute candidates with the finger tips at several depths."""
     torch.set_num_threads(1)
     try:
         network, _ = load_multi_stage(model)
         made = try_depths(network, seed, range(shard[0], scenes, shard[1]), data,
                           lambda sequence: track(sequence, 'scenes',
-                                                 disable=not sys.stderr.isatty()))
+                                                 disable=not sys.stderr.isatty()), crowded)
     except checkpoint.CheckpointError as error:
         raise click.ClickException(str(error)) from None
     click.echo(f'{made} scenes tried out: {data}')
@@ -69,12 +75,11 @@ def try_out(model: Path, scenes: int, seed: int, shard: tuple[int, int], data: P
 
 @main.command()
 @click.option('--model', type=_EXISTING, required=True, help='Weights that made the trials.')
-@click.option('--data', type=click.Path(exists=True, file_okay=False, path_type=Path),
-              required=True, help='Folder with the trials.')
+@_trials
 @click.option('--seed', type=click.IntRange(0), default=0, show_default=True)
 @click.option('--out', type=click.Path(path_type=Path), required=True,
               help='Where to write the weights; they are not calibrated.')
-def fit(model: Path, data: Path, seed: int, out: Path) -> None:
+def fit(model: Path, data: tuple[Path, ...], seed: int, out: Path) -> None:
     """Learn from the trials how deep to grasp."""
     try:
         write_new(out, lambda: learn_depths(model, data, seed))
@@ -88,12 +93,11 @@ def fit(model: Path, data: Path, seed: int, out: Path) -> None:
 
 @main.command()
 @click.option('--model', type=_EXISTING, required=True, help='Weights that made the trials.')
-@click.option('--data', type=click.Path(exists=True, file_okay=False, path_type=Path),
-              required=True, help='Folder with the trials.')
+@_trials
 @click.option('--seed', type=click.IntRange(0), default=0, show_default=True)
 @click.option('--json', 'json_file', type=click.Path(dir_okay=False, path_type=Path),
               help='Write the figures to this file.')
-def compare(model: Path, data: Path, seed: int, json_file: Path | None) -> None:
+def compare(model: Path, data: tuple[Path, ...], seed: int, json_file: Path | None) -> None:
     """Lifts with the depth that the classifier chooses against the gripper's, cross-validated."""
     try:
         figures = compare_depths(model, data, seed)

@@ -19,6 +19,7 @@ from grasp_stn_ros.simulation.labels import open_scene
 from grasp_stn_ros.stn import checkpoint
 from grasp_stn_ros.stn.multi_stage import ModelConfig, MultiStageSTN
 from grasp_stn_ros.stn.network import StageOutputs
+from grasp_stn_ros.training import finger_depths
 from grasp_stn_ros.training.finger_depths import (
     DEPTHS,
     compare_depths,
@@ -148,7 +149,7 @@ def taught(tmp_path_factory):
     checkpoint.save(folder / 'plain.safetensors', MultiStageSTN(
         replace(SMALL, without_depth=True, calibration=(2.0, 1.0))), {'licence': 'x'})
     write_trials(folder / 'trials')
-    network, notes = learn_depths(folder / 'plain.safetensors', folder / 'trials')
+    network, notes = learn_depths(folder / 'plain.safetensors', [folder / 'trials'])
     checkpoint.save(folder / 'taught.safetensors', network, notes)
     return folder
 
@@ -186,7 +187,7 @@ def test_further_training_starts_without_it(taught):
     assert forgotten.config.finger_depths == () and forget_depths(plain) is plain
     assert all(torch.equal(value, plain.state_dict()[name])
                for name, value in forgotten.state_dict().items())
-    again, _ = learn_depths(taught / 'taught.safetensors', taught / 'trials')
+    again, _ = learn_depths(taught / 'taught.safetensors', [taught / 'trials'])
     assert all(torch.equal(value, again.state_dict()[name])
                for name, value in learned.state_dict().items())
 
@@ -220,20 +221,47 @@ def test_trials_of_other_weights_or_scenes_are_not_gone_on_with(taught, tmp_path
         try_depths(MultiStageSTN(SMALL), 77, nothing, tmp_path / 'a')
     with pytest.raises(checkpoint.CheckpointError, match='of other scenes, of the seed 77'):
         try_depths(plain, 78, nothing, tmp_path / 'a')
+    with pytest.raises(checkpoint.CheckpointError, match='of other scenes, of the seed 77'):
+        try_depths(plain, 77, nothing, tmp_path / 'a', crowded=True)
     with pytest.raises(checkpoint.CheckpointError, match='not of which weights and seed'):
         try_depths(plain, 77, nothing, taught / 'trials')
     shutil.copytree(taught / 'trials', tmp_path / 'a', dirs_exist_ok=True)
-    assert learn_depths(taught / 'taught.safetensors', tmp_path / 'a')
+    assert learn_depths(taught / 'taught.safetensors', [tmp_path / 'a'])
     checkpoint.save(tmp_path / 'other.safetensors', MultiStageSTN(SMALL))
     with pytest.raises(checkpoint.CheckpointError, match='of other weights; name those'):
-        learn_depths(tmp_path / 'other.safetensors', tmp_path / 'a')
+        learn_depths(tmp_path / 'other.safetensors', [tmp_path / 'a'])
     (tmp_path / 'a' / 'trials.json').write_text('{"seed": 77}')
     with pytest.raises(checkpoint.CheckpointError, match='trials.json does not say whose'):
-        learn_depths(taught / 'plain.safetensors', tmp_path / 'a')
+        learn_depths(taught / 'plain.safetensors', [tmp_path / 'a'])
+
+
+def test_crowded_scenes_have_several_objects(tmp_path, monkeypatch):
+    counts = []
+
+    def opened(*arguments, objects=None, **options):
+        counts.append(objects)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(finger_depths, 'open_scene', opened)
+    for index in range(5):
+        for crowded in (False, True):
+            with pytest.raises(KeyboardInterrupt):
+                try_depths(MultiStageSTN(SMALL), 77, range(index, index + 1),
+                           tmp_path / str(crowded), crowded=crowded)
+    # None: as many as the domain draws.
+    assert counts[0::2] == [1, None, 1, 5, 1]
+    assert counts[1::2] == [2, 3, 4, 5, 2]
+
+
+def test_trials_of_several_folders_are_learned_from_together(taught, tmp_path):
+    write_trials(tmp_path / 'more', scenes=21, seed=1)
+    _, notes = learn_depths(taught / 'plain.safetensors', [taught / 'trials', tmp_path / 'more'])
+    learned = notes['training']['finger_depths']
+    assert (learned['scenes'], learned['candidates']) == (61, 61 * 20)
 
 
 def test_a_comparison_says_what_the_choice_is_worth(taught):
-    figures = compare_depths(taught / 'plain.safetensors', taught / 'trials')
+    figures = compare_depths(taught / 'plain.safetensors', [taught / 'trials'])
     assert (figures['n'], figures['candidates']) == (40, 800)
     assert [g['longest'] for g in figures['grippers']] == [0.04, 0.05]
     for gripper in figures['grippers']:
@@ -249,20 +277,20 @@ def test_trials_that_cannot_be_read_are_named(taught, tmp_path, content, message
     if content is not None:
         (tmp_path / '000000.npz').write_bytes(content)
     with pytest.raises(checkpoint.CheckpointError, match=message):
-        learn_depths(taught / 'plain.safetensors', tmp_path)
+        learn_depths(taught / 'plain.safetensors', [tmp_path])
 
 
 def test_trials_of_another_network_are_refused(taught, tmp_path):
     checkpoint.save(tmp_path / 'wider.safetensors', MultiStageSTN(replace(SMALL, features=24)))
     with pytest.raises(checkpoint.CheckpointError, match='another network'):
-        learn_depths(tmp_path / 'wider.safetensors', taught / 'trials')
+        learn_depths(tmp_path / 'wider.safetensors', [taught / 'trials'])
 
 
 def test_too_few_trials_are_refused(taught, tmp_path):
     write_trials(tmp_path / 'few', scenes=3, of_each=2)
     for use in (learn_depths, compare_depths):
         with pytest.raises(checkpoint.CheckpointError, match='3 scenes'):
-            use(taught / 'plain.safetensors', tmp_path / 'few')
+            use(taught / 'plain.safetensors', [tmp_path / 'few'])
 
 
 def test_the_script_learns_and_overwrites_nothing(taught, tmp_path):

@@ -8,7 +8,7 @@ times with one friction, and nothing but the depth of the tips differs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 import copy
 from dataclasses import replace
 import io
@@ -49,6 +49,8 @@ _FOLDS = 5
 _FEWEST = 2 * _HELD
 # Beside the trials: what made them.
 _ORIGIN = 'trials.json'
+# Scenes of one folder, at most: those of the next are numbered from there.
+_SCENES = 1_000_000
 
 
 class _Candidates:
@@ -82,25 +84,28 @@ def load_multi_stage(weights: str | Path) -> tuple[MultiStageSTN, dict[str, Any]
     return network, sidecar
 
 
-def _open(seed: int, index: int) -> TableScene:
+def _open(seed: int, index: int, crowded: bool) -> TableScene:
     """Three in five with one object, one with two to five, one of the domain ``field``."""
+    if crowded:
+        return open_scene(seed, index, objects=2 + index % 4, domain=BASIC)
     if index % 5 == 1:
         return open_scene(seed, index * FIELD.views + index % FIELD.views, domain=FIELD)
     return open_scene(seed, index, objects=2 + index % 4 if index % 5 == 3 else 1, domain=BASIC)
 
 
 def try_depths(network: MultiStageSTN, seed: int, scenes: range, folder: str | Path,
-               progress: Callable[[range], Iterable[int]] = iter) -> int:
+               progress: Callable[[range], Iterable[int]] = iter, crowded: bool = False) -> int:
     """
     Execute the candidates of ``network`` in ``scenes`` of ``seed`` at each of :data:`DEPTHS`.
 
-    One file for each scene in ``folder``; those that are there are kept. Returns how many were
-    made. Raises :class:`checkpoint.CheckpointError` where ``folder`` holds trials of other weights
+    A fifth of the scenes, or all where they are to be ``crowded``, have two to five objects. One
+    file for each scene in ``folder``; those that are there are kept. Returns how many were made.
+    Raises :class:`checkpoint.CheckpointError` where ``folder`` holds trials of other weights
     or scenes.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    made_by = {'weights_sha256': _made_by(network), 'seed': seed}
+    made_by = {'weights_sha256': _made_by(network), 'seed': seed, 'crowded': crowded}
     found = _origin(folder)
     if found is None and any(folder.glob('*.npz')):
         raise checkpoint.CheckpointError(f'{folder} holds trials, but not of which weights and '
@@ -109,7 +114,7 @@ def try_depths(network: MultiStageSTN, seed: int, scenes: range, folder: str | P
         write_atomically(folder / _ORIGIN, (json.dumps(made_by) + '\n').encode())
     elif found != made_by:
         what = 'weights' if found['weights_sha256'] != made_by['weights_sha256'] else \
-            f'scenes, of the seed {found["seed"]}'
+            f'scenes, {"crowded ones " if found["crowded"] else ""}of the seed {found["seed"]}'
         raise checkpoint.CheckpointError(f'{folder} holds trials of other {what}; name another '
                                          'folder')
     made = 0
@@ -117,7 +122,7 @@ def try_depths(network: MultiStageSTN, seed: int, scenes: range, folder: str | P
         path = folder / f'{index:06d}.npz'
         if path.exists():
             continue
-        scene = _open(seed, index)
+        scene = _open(seed, index, crowded)
         try:
             arrays = _trials(network, scene, np.random.default_rng([seed, index, 9]))
         finally:
@@ -135,11 +140,12 @@ def _made_by(network: MultiStageSTN) -> str:
 
 
 def _origin(folder: Path) -> dict[str, Any] | None:
-    """SHA-256 of the weights and seed that the trials in ``folder`` are of, if that is said."""
+    """SHA-256 of the weights, and the scenes, that the trials in ``folder`` are of, if known."""
     path = folder / _ORIGIN
     try:
         found = json.loads(path.read_text())
-        return {'weights_sha256': str(found['weights_sha256']), 'seed': int(found['seed'])}
+        return {'weights_sha256': str(found['weights_sha256']), 'seed': int(found['seed']),
+                'crowded': bool(found.get('crowded', False))}
     except FileNotFoundError:
         return None
     except (OSError, ValueError, LookupError, TypeError) as error:
@@ -175,27 +181,22 @@ def _trials(network: MultiStageSTN, scene: TableScene, rng: np.random.Generator)
 
 
 class _Trials:
-    """All trials of a folder, which a network made."""
+    """All trials of some folders, which a network made."""
 
-    def __init__(self, folder: Path, network: MultiStageSTN):
-        origin = _origin(folder)
-        if origin is not None and origin['weights_sha256'] != _made_by(network):
-            raise checkpoint.CheckpointError(f'{folder} holds trials of other weights; name those '
-                                             'that made them')
+    def __init__(self, folders: Sequence[Path], network: MultiStageSTN):
         found: dict[str, list[np.ndarray]] = {}
         scenes: list[int] = []
-        for path in sorted(folder.glob('*.npz')):
-            try:
-                with np.load(path) as arrays:
-                    for name in ('patches', 'extents', 'logits', 'lifted', 'jaws'):
-                        if name != 'jaws' or name in arrays:
-                            found.setdefault(name, []).append(arrays[name])
-            except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
-                raise checkpoint.CheckpointError(f'{path} holds no trials: {error}; remove it '
-                                                 'and try its scene again') from None
-            scenes += [int(path.stem)] * len(found['lifted'][-1])
-        if not scenes:
-            raise checkpoint.CheckpointError(f'{folder} holds no trials of finger depths')
+        for number, folder in enumerate(folders):
+            origin = _origin(folder)
+            if origin is not None and origin['weights_sha256'] != _made_by(network):
+                raise checkpoint.CheckpointError(f'{folder} holds trials of other weights; name '
+                                                 'those that made them')
+            paths = sorted(folder.glob('*.npz'))
+            if not paths:
+                raise checkpoint.CheckpointError(f'{folder} holds no trials of finger depths')
+            for path in paths:
+                self._read(path, found)
+                scenes += [number * _SCENES + int(path.stem)] * len(found['lifted'][-1])
         tensors = {name: torch.from_numpy(np.concatenate(arrays))
                    for name, arrays in found.items()}
         # In half precision, as on disk: there are gigabytes of them.
@@ -204,15 +205,28 @@ class _Trials:
         self.beside = GraspClassifier.beside(tensors['extents'].float(), tensors.get('jaws'))
         self.scenes = torch.tensor(scenes)
         channels = network.config.features + network.config.fine_channels
+        named = ', '.join(map(str, folders))
         if self.patches.shape[1] != channels or ('jaws' in tensors) != \
                 network.config.gripper_input:
-            raise checkpoint.CheckpointError(f'{folder} holds trials of another network, with '
+            raise checkpoint.CheckpointError(f'{named} holds trials of another network, with '
                                              'other channels or without the size of the jaws; '
                                              'name the weights that made them')
         if len(self.scenes.unique()) < _FEWEST:
-            raise checkpoint.CheckpointError(f'{folder} holds trials of '
+            raise checkpoint.CheckpointError(f'{named} holds trials of '
                                              f'{len(self.scenes.unique())} scenes, which is too '
                                              f'few to learn from; at least {_FEWEST}')
+
+    @staticmethod
+    def _read(path: Path, found: dict[str, list[np.ndarray]]) -> None:
+        """Add the trials of one scene to what was ``found``."""
+        try:
+            with np.load(path) as arrays:
+                for name in ('patches', 'extents', 'logits', 'lifted', 'jaws'):
+                    if name != 'jaws' or name in arrays:
+                        found.setdefault(name, []).append(arrays[name])
+        except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+            raise checkpoint.CheckpointError(f'{path} holds no trials: {error}; remove it '
+                                             'and try its scene again') from None
 
     def loss(self, logits: Tensor, rows: Tensor) -> Tensor:
         """Cross entropy of the ``logits`` (N, depths) of ``rows``, of the depths tried."""
@@ -239,16 +253,16 @@ class _Trials:
         return np.array(result)
 
 
-def learn_depths(weights: str | Path, folder: str | Path, seed: int = 0) \
+def learn_depths(weights: str | Path, folders: Sequence[str | Path], seed: int = 0) \
         -> tuple[GraspNetwork, dict[str, Any]]:
     """
     Network of ``weights`` that knows how deep to grasp, and the notes for its sidecar.
 
-    ``folder`` holds what :func:`try_depths` wrote. Its score has no calibration any more. Raises
+    ``folders`` hold what :func:`try_depths` wrote. Its score has no calibration any more. Raises
     :class:`checkpoint.CheckpointError`.
     """
     network, sidecar = load_multi_stage(weights)
-    trials = _Trials(Path(folder), network)
+    trials = _Trials([Path(folder) for folder in folders], network)
     learned = MultiStageSTN(replace(network.config, finger_depths=DEPTHS, calibration=(1.0, 0.0)))
     learned.load_state_dict(forget_depths(network).state_dict(), strict=False)
     held = trials.scenes % _HELD == 0
@@ -263,17 +277,18 @@ def learn_depths(weights: str | Path, folder: str | Path, seed: int = 0) \
             'cross_entropy': losses, 'seed': seed}}}
 
 
-def compare_depths(weights: str | Path, folder: str | Path, seed: int = 0) -> dict[str, Any]:
+def compare_depths(weights: str | Path, folders: Sequence[str | Path], seed: int = 0) \
+        -> dict[str, Any]:
     """
     What the choice of a depth is worth: lifts of the best candidate with and without it.
 
-    Cross-validated over the scenes of ``folder``: each is judged by what was learned from the
+    Cross-validated over the scenes of ``folders``: each is judged by what was learned from the
     other four fifths. Returns the number of scenes and, for grippers whose fingers reach
     40 and 50 mm, how many were lifted and by which of both alone. Raises
     :class:`checkpoint.CheckpointError`.
     """
     network, _ = load_multi_stage(weights)
-    trials = _Trials(Path(folder), network)
+    trials = _Trials([Path(folder) for folder in folders], network)
     # Consecutive scenes are of different kinds, five of them all kinds.
     folds = trials.scenes // 5 % _FOLDS
     depth_logits = torch.zeros(len(trials.scenes), len(DEPTHS))
