@@ -40,6 +40,7 @@ from .stn.backbone import fold_batch_norm, round_to_bf16
 from .stn.network import GraspNetwork, StageOutputs
 from .stn.tracing import Tracer
 from .stn.trunk import Trunk
+from .thread_count import ThreadCount
 
 DEFAULT_MODEL = 'multi_stage_stn.safetensors'
 # A location that STN_crop itself does not believe in is no candidate.
@@ -88,7 +89,8 @@ class GraspDetector:
                  approach: str = 'support_plane',
                  approach_direction: tuple[float, float, float] = (0.0, 0.0, 1.0),
                  precision: str = 'auto', modality: str = 'rgbd', cuda_graph: bool = False,
-                 turns: int = 1, middle_weight: float | None = None):
+                 turns: int = 1, middle_weight: float | None = None,
+                 adapt_threads: bool = False):
         """
         Load ``weights`` ('default', a .safetensors path, or a network) onto ``device``.
 
@@ -101,7 +103,9 @@ class GraspDetector:
         of so many turned views of each image (see :mod:`ensemble`), which takes as many times as
         long; ``middle_weight`` (1/m) prefers grasps near the middle of their object, by so much
         of the logit of the score before its calibration for each metre from it (see
-        :mod:`middle`), where there is depth; None = the model's.
+        :mod:`middle`), where there is depth; None = the model's; ``adapt_threads`` computes on the
+        CPU with as many threads, up to ``threads``, as are fastest beside whatever else runs (see
+        :class:`ThreadCount`).
         Raises :class:`checkpoint.CheckpointError` or ValueError.
         """
         if not 1 <= turns <= 16:
@@ -146,12 +150,19 @@ class GraspDetector:
             memory_format=torch.channels_last)
         # Where the network may use a second core, the colours may as well.
         self._helper = (ThreadPoolExecutor(1, 'colours') if torch.get_num_threads() > 1 else None)
+        self._threads = torch.get_num_threads()
+        self._thread_count = ThreadCount(self._threads) if adapt_threads else None
         self._place()
         self.candidates = candidates or model.config.candidates
         self.stage_titles = model.TITLES
         self.gripper = gripper or Gripper()
         self.approach = approach
         self.approach_direction = approach_direction
+
+    @property
+    def threads(self) -> int:
+        """Threads of the CPU that the network is computed with, at present."""
+        return self._threads if self._thread_count is None else self._thread_count.chosen
 
     def warm_up(self, with_depth: bool = True) -> None:
         """Run the whole way until the first real frame, with or without depth, is not slow."""
@@ -195,6 +206,18 @@ class GraspDetector:
         """
         if mask is not None:
             frame.check_mask(mask)
+        if self._thread_count is None or self.device.type != 'cpu':
+            return self._detect(frame, region, minimum_score, need_pose, jaw_pixels, mask)
+        torch.set_num_threads(self._thread_count.now)
+        clock = _Stopwatch()
+        detection = self._detect(frame, region, minimum_score, need_pose, jaw_pixels, mask)
+        clock.lap('all')
+        self._thread_count.took(clock.milliseconds['all'])
+        return detection
+
+    def _detect(self, frame: RgbdFrame, region: tuple[float, float, float, float] | None,
+                minimum_score: float, need_pose: bool, jaw_pixels: float | None,
+                mask: np.ndarray | None) -> Detection:
         # Denormals make single operations up to a hundred times slower. It is a setting of the
         # calling thread, which need not be the one that made the detector.
         torch.set_flush_denormal(True)

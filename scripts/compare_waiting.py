@@ -6,9 +6,10 @@ What a detection takes while nothing else runs, and while something does, by how
 
 GCC's OpenMP, which PyTorch brings, has threads that wait look for work before they sleep: without
 any setting 300,000 times, with OMP_WAIT_POLICY=PASSIVE not at all, with this package 1,000 or
-4,000 times. All of them, and a single thread that has none to wait for, are measured in turns,
-each time in a new process, since the setting is read at the start: alone, beside a process that
-computes with one thread, and two detections at once.
+4,000 times. All of them, a single thread that has none to wait for, and as many threads as were
+fastest in the ten seconds before (what the node does), are measured in turns, each time in a new
+process, since the setting is read at the start: alone, beside a process that computes with one
+thread, and two detections at once.
 """
 
 from __future__ import annotations
@@ -29,14 +30,16 @@ from rich.console import Console
 from rich.table import Table
 import torch  # noqa: F401  before the package, whose setting is one of those to compare
 
+from grasp_stn_ros import _looks
 from grasp_stn_ros.detector import GraspDetector
 from grasp_stn_ros.evaluation.benchmark import frames
 from grasp_stn_ros.evaluation.report import write_json
+from grasp_stn_ros.thread_count import PERIOD
 
-_ONE = 'a single thread'
+_ONE, _ADAPTING = 'a single thread', 'as many threads as are fastest'
 _WAITING = {'no setting': {}, 'asleep at once': {'OMP_WAIT_POLICY': 'PASSIVE'},
             '1,000 looks': {'GOMP_SPINCOUNT': '1000'}, '4,000 looks': {'GOMP_SPINCOUNT': '4000'},
-            _ONE: {}}
+            _ONE: {}, _ADAPTING: {'GOMP_SPINCOUNT': str(_looks())}}
 _SITUATIONS = {'alone': (1, 0), 'beside a busy core': (1, 1), 'two detections': (2, 0)}
 # It ends by itself, should nobody be left to end it.
 _BUSY = """
@@ -48,14 +51,17 @@ while time.monotonic() < end: pass
 _DEADLINE = 120.0
 
 
-def _detect(seconds: float, threads: int) -> None:
+def _detect(seconds: float, threads: int, adapting: bool) -> None:
     """Detect for so long; print the milliseconds of each frame."""
     images = frames(2)
-    detector = GraspDetector(device='cpu', threads=threads)
+    detector = GraspDetector(device='cpu', threads=threads, adapt_threads=adapting)
     detector.warm_up()
     print('ready', flush=True)
     sys.stdin.readline()
     milliseconds: list[float] = []
+    settled = time.perf_counter() + 2 * PERIOD * adapting
+    while time.perf_counter() < settled:
+        detector.detect(images[0])
     end = time.perf_counter() + seconds
     while (start := time.perf_counter()) < end:
         detector.detect(images[len(milliseconds) % 2])
@@ -70,17 +76,17 @@ def _end(processes: Sequence[subprocess.Popen]) -> None:
 
 
 def _measure(setting: dict[str, str], detections: int, busy: int, seconds: float,
-             threads: int) -> list[float]:
+             threads: int, adapting: bool = False) -> list[float]:
     """Milliseconds of all frames of so many detections at once, beside so many busy processes."""
     environment = {name: value for name, value in os.environ.items()
                    if name not in ('OMP_WAIT_POLICY', 'GOMP_SPINCOUNT', 'OMP_NUM_THREADS')}
     command = [sys.executable, __file__, '--detect', '--seconds', str(seconds),
-               '--threads', str(threads)]
+               '--threads', str(threads), *['--adapting'] * adapting]
     running = [subprocess.Popen(command, env={**environment, **setting}, text=True,
                                 stdin=subprocess.PIPE, stdout=subprocess.PIPE)
                for _ in range(detections)]
     others: list[subprocess.Popen] = []
-    limit = _DEADLINE + seconds
+    limit = _DEADLINE + seconds + 2 * PERIOD
     # A pipe has no deadline; one whose writer has been killed ends.
     watchdog = threading.Timer(limit, _end, [running])
     watchdog.start()
@@ -113,17 +119,20 @@ def _measure(setting: dict[str, str], detections: int, busy: int, seconds: float
 @click.option('--threads', default=os.cpu_count() or 1, type=click.IntRange(1),
               show_default='all cores')
 @click.option('--detect', is_flag=True, hidden=True)
-def main(output: Path | None, rounds: int, seconds: float, threads: int, detect: bool) -> None:
+@click.option('--adapting', is_flag=True, hidden=True)
+def main(output: Path | None, rounds: int, seconds: float, threads: int, detect: bool,
+         adapting: bool) -> None:
     """Compare how threads wait."""
     if detect:
-        _detect(seconds, threads)
+        _detect(seconds, threads, adapting)
         return
     cases = list(itertools.product(_WAITING, _SITUATIONS))
     found: dict[tuple[str, str], list[float]] = {case: [] for case in cases}
     for _ in range(rounds):
         for waiting, situation in cases:
             found[waiting, situation] += _measure(_WAITING[waiting], *_SITUATIONS[situation],
-                                                  seconds, 1 if waiting == _ONE else threads)
+                                                  seconds, 1 if waiting == _ONE else threads,
+                                                  waiting == _ADAPTING)
     result: dict[str, dict[str, dict[str, float]]] = {}
     table = Table('threads that wait', *_SITUATIONS, title='ms a frame: median / p95 / worst')
     for waiting in _WAITING:

@@ -72,13 +72,13 @@ def box_scene() -> tuple[np.ndarray, np.ndarray]:
 class StubDetector:
     """The detector's interface without a network: returns the rectangles it was given."""
 
-    model_name, device = 'stub', 'cpu'
+    model_name, device, threads = 'stub', 'cpu', 1
 
     def __init__(self, rectangles=(RECTANGLE,), scores=(0.9,), error: Exception | None = None):
         """Return ``rectangles`` with ``scores`` for every frame, or raise ``error``."""
         self.rectangles, self.scores, self.error = rectangles, scores, error
         self.calls: list[dict] = []
-        self.threads: set[str] = set()
+        self.called_from: set[str] = set()
         self.warm = False
         self.suspended = True
         self.gate = threading.Event()
@@ -101,7 +101,7 @@ class StubDetector:
         """Answer with the real geometry and the approach along the optical axis."""
         self.calls.append({'region': region, 'minimum_score': minimum_score, 'frame': frame,
                            'mask': mask})
-        self.threads.add(threading.current_thread().name)
+        self.called_from.add(threading.current_thread().name)
         if not self.gate.wait(DEADLINE):
             raise AssertionError('the test never opened the gate')
         if self.error is not None:

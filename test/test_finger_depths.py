@@ -243,11 +243,12 @@ def test_crowded_scenes_have_several_objects(tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(finger_depths, 'open_scene', opened)
+    network = MultiStageSTN(SMALL)
     for index in range(5):
         for crowded in (False, True):
             with pytest.raises(KeyboardInterrupt):
-                try_depths(MultiStageSTN(SMALL), 77, range(index, index + 1),
-                           tmp_path / str(crowded), crowded=crowded)
+                try_depths(network, 77, range(index, index + 1), tmp_path / str(crowded),
+                           crowded=crowded)
     # None: as many as the domain draws.
     assert counts[0::2] == [1, None, 1, 5, 1]
     assert counts[1::2] == [2, 3, 4, 5, 2]

@@ -41,7 +41,7 @@ def test_silence_then_work(rig):  # noqa: F811
     listener.wait_for(OK, 'running')
     listener.received.clear()
     _, values = listener.wait_for(OK, 'running')
-    assert (values['model'], values['device']) == ('stub', 'cpu')
+    assert (values['model'], values['device'], values['threads']) == ('stub', 'cpu', '1')
     assert values['last reason'] == 'OK'
     assert values['last reason for no grasp'] == 'none so far'
     # 20 Hz are published; a shared machine may be slower, never faster.

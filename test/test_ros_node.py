@@ -54,7 +54,7 @@ def test_pair_in_grasp_out(rig):  # noqa: F811
     assert stages.stage_names[0] == 'decoding'
     assert len(stages.stage_names) == len(stages.stage_milliseconds)
     assert it.detector.warm
-    assert it.detector.threads == {'inference'}
+    assert it.detector.called_from == {'inference'}
 
 
 def test_frame_override(rig):  # noqa: F811

@@ -162,6 +162,7 @@ class Diagnostics:
         if self._detector is not None:
             values['model'] = str(self._detector.model_name)
             values['device'] = str(self._detector.device)
+            values['threads'] = str(self._detector.threads)
         if self._pairs is not None:
             values |= self._input_values(self._pairs)
         values['detections'] = str(self._detections)

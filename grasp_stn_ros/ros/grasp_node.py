@@ -55,7 +55,8 @@ def default_detector(values: dict[str, Any]):
     if values['model_folder'] and weights != 'default':
         weights = inside(weights, values['model_folder'])
     return GraspDetector(weights=weights, device=values['device'],
-                         threads=values['threads'], candidates=values['candidates'],
+                         threads=values['threads'], adapt_threads=values['threads'] == 0,
+                         candidates=values['candidates'],
                          **detector_settings(values))
 
 

@@ -175,8 +175,8 @@ PARAMETERS: tuple[Parameter, ...] = (
               'paths count from there; empty = anywhere.'),
     Parameter('device', 'auto', 'Device that the network runs on: `auto` (CUDA where there is '
               'one), `cpu`, `cuda` or `cuda:N`.'),
-    Parameter('threads', 0, 'CPU threads of the network; 0 = PyTorch decides (one for each core), '
-              '1 where other processes keep the cores busy.', limits=(0, 256)),
+    Parameter('threads', 0, 'CPU threads of the network; 0 = as many as are fastest beside what '
+              'else runs at the time, at most as PyTorch has by itself.', limits=(0, 256)),
     Parameter('candidates', 0, 'Locations proposed by the first stage (K in the paper); '
               "0 = the model's own number.", limits=(0, 256)),
     # When to run and what to return.
