@@ -174,6 +174,14 @@ def test_failed_grasps_are_crossed_out_where_they_were():
         == {(markers.FAILED, 0), (markers.FAILED, 1)}
 
 
+def test_failed_grasps_are_crossed_out_where_nothing_else_is_found():
+    builder = MarkerBuilder(Gripper())
+    builder.build(detect(), frame(), HEADER, 1.0)
+    array = builder.build(replace(detect((), ()), failed=(POSE,)), frame(), HEADER, 1.0)
+    assert [(m.ns, m.id) for m in array.markers if m.action == Marker.ADD] == [(markers.FAILED, 0)]
+    assert {m.ns for m in array.markers if m.action == Marker.DELETE} >= {markers.BEST}
+
+
 @pytest.mark.parametrize('case', ['no candidates', 'no depth', 'no depth anywhere near'])
 def test_nothing_to_show_clears_every_namespace(case):
     builder = MarkerBuilder(Gripper())

@@ -60,7 +60,7 @@ class MarkerBuilder:
         Candidates for which there is no depth at all are left out. ``lifetime`` 0 means until
         replaced.
         """
-        if frame.depth is None or frame.intrinsics is None or not detection.candidates:
+        if frame.depth is None or frame.intrinsics is None:
             return self.clear(header)
         markers: list[Marker] = []
         for index, candidate in enumerate(detection.candidates):
