@@ -94,3 +94,18 @@ def test_a_detector_computes_with_the_number_that_was_chosen_and_finds_the_same(
             expected.best.rectangle.as_array(), abs=0.05)
     finally:
         torch.set_num_threads(before)
+
+
+def test_the_node_finds_out_unless_it_is_told_a_number():
+    pytest.importorskip('rclpy', reason='rclpy is missing: run `make setup`')
+    from grasp_stn_ros.ros import parameters
+    from grasp_stn_ros.ros.grasp_node import default_detector
+    before = torch.get_num_threads()
+    values = {p.name: p.default for p in parameters.PARAMETERS} | {'device': 'cpu'}
+    try:
+        torch.set_num_threads(2)
+        free, told = (default_detector(values | {'threads': threads}) for threads in (0, 2))
+        assert isinstance(free._thread_count, ThreadCount) and told._thread_count is None
+        assert free.threads == told.threads == 2
+    finally:
+        torch.set_num_threads(before)
