@@ -181,6 +181,7 @@ def run(weights: str, device: str, threads: Sequence[int], repetitions: int, sys
 
 def _by_size(detector: GraspDetector, images: Sequence[RgbdFrame], repetitions: int) \
         -> dict[str, Any]:
+    detector.warm_up()
     laps = [detector.detect(images[i % len(images)]).milliseconds for i in range(repetitions)]
     return _figures(laps)
 
