@@ -208,7 +208,9 @@ class GraspDetector:
             frame.check_mask(mask)
         if self._thread_count is None or self.device.type != 'cpu':
             return self._detect(frame, region, minimum_score, need_pose, jaw_pixels, mask)
-        torch.set_num_threads(self._thread_count.now)
+        # Only where it differs: PyTorch forgets what it has prepared for convolutions.
+        if torch.get_num_threads() != self._thread_count.now:
+            torch.set_num_threads(self._thread_count.now)
         clock = _Stopwatch()
         detection = self._detect(frame, region, minimum_score, need_pose, jaw_pixels, mask)
         clock.lap('all')
