@@ -69,7 +69,7 @@ def test_a_row_that_dies_is_a_line_in_the_report_and_a_traceback_on_stderr(
     def dies(settings):
         raise OSError(f'cannot read {missing} for /camera/color/image_raw\nsecond line')
 
-    monkeypatch.setattr(stress.rclpy, 'init', lambda args: None)
+    monkeypatch.setattr(stress.rclpy, 'init', lambda args, signal_handler_options: None)
     monkeypatch.setattr(stress.rclpy, 'try_shutdown', lambda: None)
     monkeypatch.setitem(stress.ROWS, 'stream', dies)
     (record,) = stress.run(Settings(), ['stream'])
@@ -78,6 +78,27 @@ def test_a_row_that_dies_is_a_line_in_the_report_and_a_traceback_on_stderr(
     assert not record['passed']
     printed = capsys.readouterr().err
     assert 'Traceback' in printed and str(missing) in printed
+
+
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_all_rows_and_writes_nothing(tmp_path, number):
+    code = f"""
+import os, sys, threading
+from grasp_stn_ros import cli
+from grasp_stn_ros.ros import stress
+def row(settings):
+    os.kill(os.getpid(), {int(number)})
+    threading.Event().wait(30)
+    raise RuntimeError('went on')
+stress.ROWS.update({{name: row for name in stress.ROWS}})
+sys.argv = ['grasp_stn', 'stress', '--results', {str(tmp_path)!r}]
+cli.main()
+"""
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True,
+                          timeout=60, check=False)
+    assert done.returncode == 1
+    assert 'Aborted!' in done.stderr and 'went on' not in done.stderr + done.stdout
+    assert not list(tmp_path.iterdir())
 
 
 def test_rows_are_listed_and_unknown_ones_named():

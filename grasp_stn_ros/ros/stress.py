@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from pathlib import Path
 import re
+import signal
 import sys
 import time
 import traceback
 from typing import Any
 
 import rclpy
+from rclpy.signals import SignalHandlerOptions
 
 from ..doctor import shared_memory
 from . import stress_faults, stress_fuzz, stress_load, stress_processes
@@ -34,9 +36,12 @@ def run(settings: Settings, names: Iterable[str],
 
     A row that cannot be brought to its end is a row that has not passed, with the reason; the
     traceback of one that died is on stderr. Reports are published: paths of the machine are cut
-    down to names.
+    down to names. To be called from the main thread: SIGTERM ends it as Ctrl-C does, with a
+    KeyboardInterrupt.
     """
-    rclpy.init(args=[])
+    # With the handlers of rclpy, rows would go on after a SIGTERM, without ROS.
+    rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     records = []
     began = time.time()
     try:
@@ -52,6 +57,7 @@ def run(settings: Settings, names: Iterable[str],
             records.append(record)
             report(record)
     finally:
+        signal.signal(signal.SIGTERM, before)
         rclpy.try_shutdown()
         # Some rows kill processes on purpose.
         shared_memory.remove(shared_memory.dead_segments(since=began))
