@@ -56,7 +56,7 @@ def test_what_is_as_fast_is_no_reason_to_change():
 
 def test_a_single_slow_frame_decides_nothing():
     hiccups = iter(range(10**6))
-    # Every seventh frame takes long, and so does the first with another number of threads.
+    # Every seventh frame takes long, whatever it is computed with.
     machine = Machine(2, lambda threads: 500.0 if next(hiccups) % 7 == 0 else 10.0 + 5 * (
         threads == 1))
     machine.run(60)
@@ -80,7 +80,7 @@ def test_a_detector_computes_with_the_number_that_was_chosen_and_finds_the_same(
         told = []
 
         class Chosen:
-            """One thread, whatever they took."""
+            """Stand-in for a :class:`ThreadCount`: one thread, whatever they took."""
 
             now = chosen = 1
             took = told.append

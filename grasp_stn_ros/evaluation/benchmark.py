@@ -171,6 +171,7 @@ def run(weights: str, device: str, threads: Sequence[int], repetitions: int, sys
     by_modality = {name: GraspDetector(weights, modality=name, **options) for name in MODALITIES}
     result['by_modality'] = interleaved(by_modality, images, max(10, repetitions // 2), progress)
     detector = GraspDetector(weights, **options)
+    detector.warm_up()
     result['by_image_size'] = {
         f'{size[0]}x{size[1]}': _by_size(detector, [resized(f, size) for f in images],
                                          max(10, repetitions // 2))
@@ -181,7 +182,6 @@ def run(weights: str, device: str, threads: Sequence[int], repetitions: int, sys
 
 def _by_size(detector: GraspDetector, images: Sequence[RgbdFrame], repetitions: int) \
         -> dict[str, Any]:
-    detector.warm_up()
     laps = [detector.detect(images[i % len(images)]).milliseconds for i in range(repetitions)]
     return _figures(laps)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from pathlib import Path
 import re
-import signal
 import sys
 import time
 import traceback
@@ -16,6 +15,7 @@ from rclpy.signals import SignalHandlerOptions
 
 from ..doctor import shared_memory
 from . import stress_faults, stress_fuzz, stress_load, stress_processes
+from .spinning import StopRequest, interruptible
 from .stress_rig import StressError
 from .stress_settings import Row, Settings
 
@@ -41,27 +41,31 @@ def run(settings: Settings, names: Iterable[str],
     """
     # With the handlers of rclpy, rows would go on after a SIGTERM, without ROS.
     rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     records = []
     began = time.time()
     try:
-        for name in names:
-            try:
-                record = ROWS[name](settings).record()
-            except StressError as error:
-                record = Row(name, 'runs to its end', problems=[str(error)]).record()
-            except Exception as error:
-                print(f'row {name} died:\n{traceback.format_exc()}', file=sys.stderr, flush=True)
-                record = Row(name, 'runs to its end', problems=[_reason(error)]).record()
-            record['problems'] = [without_paths(problem) for problem in record['problems']]
-            records.append(record)
-            report(record)
+        with interruptible(StopRequest()):
+            for name in names:
+                records.append(_record(name, settings))
+                report(records[-1])
     finally:
-        signal.signal(signal.SIGTERM, before)
         rclpy.try_shutdown()
         # Some rows kill processes on purpose.
         shared_memory.remove(shared_memory.dead_segments(since=began))
     return records
+
+
+def _record(name: str, settings: Settings) -> dict[str, Any]:
+    """Run one row -> its record, without paths of the machine."""
+    try:
+        record = ROWS[name](settings).record()
+    except StressError as error:
+        record = Row(name, 'runs to its end', problems=[str(error)]).record()
+    except Exception as error:
+        print(f'row {name} died:\n{traceback.format_exc()}', file=sys.stderr, flush=True)
+        record = Row(name, 'runs to its end', problems=[_reason(error)]).record()
+    record['problems'] = [without_paths(problem) for problem in record['problems']]
+    return record
 
 
 def _reason(error: Exception) -> str:
