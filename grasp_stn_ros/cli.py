@@ -376,8 +376,11 @@ def table(cornell: Path | None, folds: bool, object_wise: bool, learned: tuple[P
 @click.option('--data', required=True, help='One sentence on what it was trained on.')
 @click.option('--licence', default='Apache-2.0', show_default=True)
 @click.option('--picture', default='', help='Of the stages, relative to the model card.')
+@click.option('--formerly', type=click.Path(exists=True, dir_okay=False, path_type=Path),
+              help='Weights that differ only in their network for images without depth: results '
+                   'of theirs on images with depth count as well.')
 def publish(weights: Path, out: Path, results: tuple[Path, ...], data: str, licence: str,
-            picture: str) -> None:
+            picture: str, formerly: Path | None) -> None:
     """
     Put trained weights where others use them, with a model card from measured results.
 
@@ -386,9 +389,14 @@ def publish(weights: Path, out: Path, results: tuple[Path, ...], data: str, lice
     from .atomic import write_atomically
     from .stn import checkpoint
     from .stn.model_card import model_card
+    from .training.joining import answers_alike_with_depth
     try:
         model, sidecar = checkpoint.load(weights)
-        metrics = {path.stem: _metrics(path, sidecar['sha256']) for path in results}
+        if formerly is not None and not answers_alike_with_depth(weights, formerly):
+            raise ValueError(f'--formerly {formerly} differs from {weights} in more than the '
+                             'network for images without depth: its results are of no use')
+        before = '' if formerly is None else checkpoint.read_sidecar(formerly)['sha256']
+        metrics = {path.stem: _metrics(path, sidecar['sha256'], before) for path in results}
         checkpoint.require_new(out, model)
         if out.with_suffix('.md').exists() and not out.exists():
             raise ValueError(f'{out.with_suffix(".md")} exists; choose another --out, or remove '
@@ -403,8 +411,12 @@ def publish(weights: Path, out: Path, results: tuple[Path, ...], data: str, lice
     click.echo(f'{out}, {out.with_suffix(".json")}, {out.with_suffix(".md")}')
 
 
-def _metrics(path: Path, sha256: str) -> dict[str, Any]:
-    """Figures of a result file; raises ValueError where it is of other weights, or none."""
+def _metrics(path: Path, sha256: str, before: str = '') -> dict[str, Any]:
+    """
+    Figures of a result file; raises ValueError where it is of other weights, or none.
+
+    Where it is of images with depth, it may be of the weights ``before``.
+    """
     from .stn.model_card import summary
     try:
         result = json.loads(path.read_text())
@@ -416,7 +428,7 @@ def _metrics(path: Path, sha256: str) -> dict[str, Any]:
     measured = result.get('weights_sha256')
     if measured is None:
         click.echo(f'{path} does not say which weights it is of', err=True)
-    elif measured != sha256:
+    elif measured != sha256 and (measured != before or result.get('modality') == 'rgb'):
         raise ValueError(f'{path} is a result of other weights (SHA-256 {str(measured)[:12]}..., '
                          f'not {sha256[:12]}...): evaluate these')
     return figures

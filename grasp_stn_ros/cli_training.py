@@ -44,8 +44,9 @@ _GROUPS = ('training', 'augmentation', 'losses', 'model')
 @click.option('--teacher', 'teachers', multiple=True,
               type=click.Path(exists=True, dir_okay=False, path_type=Path),
               help='Trained weights whose answers are learned beside the labels, by a share of '
-                   'losses.taught; several are an ensemble. They see whole images where the '
-                   'network is shown only colours or only depth.')
+                   'losses.taught, and whose features with a weight of losses.features; several '
+                   'are an ensemble. They see whole images where the network is shown only '
+                   'colours or only depth.')
 @click.option('--validation', type=click.Path(exists=True, path_type=Path),
               help='Data to watch the training on; never the test data.')
 @click.option('--fold', type=click.IntRange(0, 4),

@@ -1,6 +1,7 @@
 """Networks for images without depth: features of photographs, teachers, and two in one."""
 
 from dataclasses import replace
+import json
 
 from click.testing import CliRunner
 import numpy as np
@@ -16,6 +17,7 @@ from grasp_stn_ros.simulation.labels import generate_dataset
 from grasp_stn_ros.stn import checkpoint
 from grasp_stn_ros.stn.efficientnet import PhotographFeatures, PretrainedError, load_pretrained
 from grasp_stn_ros.stn.multi_stage import ModelConfig, MultiStageSTN
+from grasp_stn_ros.training.distillation import Teachers
 from grasp_stn_ros.training.joining import join_networks, split_networks
 from grasp_stn_ros.training.losses import LossSettings
 from grasp_stn_ros.training.objectives import multi_stage
@@ -275,6 +277,46 @@ def test_what_was_joined_comes_apart_and_another_may_take_a_place(joined, tmp_pa
             != (name == 'without_depth.trunk.stage4.0.conv.weight')
 
 
+def test_results_with_depth_outlive_another_network_for_images_without(joined, tmp_path):
+    pair = joined / 'joined.safetensors'
+    colours = checkpoint.load(joined / 'colours.safetensors')[0]
+    with torch.no_grad():
+        colours.trunk.stage4[0].conv.weight.add_(1.0)
+    checkpoint.save(tmp_path / 'colours.safetensors', colours)
+    depth = checkpoint.load(joined / 'depth.safetensors')[0]
+    with torch.no_grad():
+        depth.trunk.stage4[0].conv.weight.add_(1.0)
+    checkpoint.save(tmp_path / 'depth.safetensors', depth)
+    for name, parts in (('renewed', (pair, tmp_path / 'colours.safetensors')),
+                        ('other', (tmp_path / 'depth.safetensors',
+                                   joined / 'colours.safetensors'))):
+        checkpoint.save(tmp_path / f'{name}.safetensors', join_networks(*parts)[0])
+    for name, modality in (('both', 'rgbd'), ('colours', 'rgb')):
+        (tmp_path / f'{name}.json').write_text(json.dumps(
+            {'plain': 0.5, 'n': 4, 'split': 'x', 'command': 'c', 'commit': 'd', 'seed': 1,
+             'machine': {'cpu': 'e'}, 'modality': modality,
+             'weights_sha256': checkpoint.read_sidecar(pair)['sha256']}))
+
+    def publish(weights, result, *more):
+        return CliRunner().invoke(main, [
+            'publish', str(tmp_path / weights), '--out', str(tmp_path / 'out.safetensors'),
+            '--data', 'rooms', '--result', str(tmp_path / result), *map(str, more)])
+
+    for arguments, message in (
+            (('renewed.safetensors', 'both.json'), 'result of other weights'),
+            (('renewed.safetensors', 'colours.json', '--formerly', pair),
+             'result of other weights'),
+            (('other.safetensors', 'both.json', '--formerly', pair), 'differs from'),
+            (('renewed.safetensors', 'both.json', '--formerly', joined / 'depth.safetensors'),
+             'differs from')):
+        refused = publish(*arguments)
+        assert refused.exit_code == 1 and message in refused.output, arguments
+        assert not (tmp_path / 'out.safetensors').exists()
+    done = publish('renewed.safetensors', 'both.json', '--formerly', pair)
+    assert done.exit_code == 0, done.output
+    assert checkpoint.read_sidecar(tmp_path / 'out.safetensors')['metrics']['both']['plain'] == 0.5
+
+
 @pytest.mark.parametrize(('no_depth', 'trained'), [(0.0, (True, False)), (1.0, (False, True)),
                                                    (0.5, (True, True))])
 def test_a_joined_network_goes_on_with_each_image_where_it_belongs(simulated, joined, tmp_path,
@@ -306,6 +348,28 @@ def test_the_losses_of_both_are_weighed_by_their_images(joined):
     assert torch.allclose(found, 0.25 * alone[0] + 0.75 * alone[1])
 
 
+def test_a_joined_teacher_teaches_each_image_by_the_network_meant_for_it(joined):
+    pair = Teachers.load([joined / 'joined.safetensors'])
+    image = _image(3)
+    image[1, 3:] = 0
+    batch = Batch(image, torch.zeros(3, 1, 5), torch.zeros(3, 1),
+                  torch.zeros(3, 1, dtype=torch.bool), torch.zeros(3))
+    batch.whole, batch.images = image, image.clone()
+    batch.images[:, 3:] = 0    # what is kept from the one that learns decides nothing
+    lessons = pair.look_at(batch)
+    assert [lesson.which.tolist() for lesson in lessons] == [[True, False, True],
+                                                             [False, True, False]]
+    maps, features = torch.randn(3, 3, 24, 24), torch.randn(3, SMALL.features, 24, 24)
+    for lesson, name in zip(lessons, ('depth', 'colours'), strict=True):
+        alone, = Teachers.load([joined / f'{name}.safetensors']).look_at(batch.part(lesson.which))
+        assert float(lesson.share) == pytest.approx(len(alone.images) / 3)
+        of_its_own = Teachers.load([joined / f'{name}.safetensors']).look_at(batch)[0]
+        assert torch.allclose(lesson.features[0], of_its_own.features[0][lesson.which], atol=1e-5)
+        assert torch.allclose(lesson.crop_loss(maps), alone.crop_loss(maps[lesson.which]))
+        assert torch.allclose(lesson.trunk_loss(features),
+                              alone.trunk_loss(features[lesson.which]))
+
+
 def test_what_cannot_be_joined_or_go_on_joined_is_refused(simulated, joined, pretrained,
                                                           tmp_path):
     pair = joined / 'joined.safetensors'
@@ -316,7 +380,5 @@ def test_what_cannot_be_joined_or_go_on_joined_is_refused(simulated, joined, pre
     checkpoint.save(tmp_path / 'wide.safetensors', MultiStageSTN(replace(SMALL, width=0.5)))
     with pytest.raises(checkpoint.CheckpointError, match='another network than'):
         join_networks(joined / 'depth.safetensors', tmp_path / 'wide.safetensors')
-    run = _train(simulated, tmp_path / 'a', '--teacher', pair)
-    assert run.exit_code == 1 and 'a teacher is one network' in run.output
     run = _train(simulated, tmp_path / 'b', '--finetune', pair, '--photographs', pretrained[0])
     assert run.exit_code == 1 and 'photographs already' in run.output

@@ -200,6 +200,27 @@ def test_the_share_of_the_teachers_is_what_the_settings_say():
         assert half[name] == pytest.approx((labels[name] + only[name]) / 2, rel=1e-4)
 
 
+def test_features_come_closer_to_those_of_the_teachers_where_that_is_asked_for():
+    torch.manual_seed(0)
+    model, teachers = MultiStageSTN(TINY), Teachers([MultiStageSTN(TINY)])
+    everything = frozenset(STAGES)
+
+    def losses(weight):
+        torch.manual_seed(1)
+        return stage_losses(model, _batch(), everything, everything - {'crop'},
+                            LossSettings(features=weight), teachers)
+
+    assert set(losses(0.0)) == everything
+    optimizer = torch.optim.Adam(model.parameters(), 3e-3)
+    first = losses(1.0)['features'].item()
+    assert losses(2.0)['features'].item() == pytest.approx(2 * first, rel=1e-4)
+    for _ in range(25):
+        optimizer.zero_grad()
+        losses(1.0)['features'].backward()
+        optimizer.step()
+    assert losses(1.0)['features'].item() < 0.8 * first
+
+
 def _batch(count=2, size=96):
     rng = np.random.default_rng(0)
     labels = [rng.uniform([20, 20, -1, 20, 8], [70, 70, 1, 30, 12], (4, 5)) for _ in range(count)]

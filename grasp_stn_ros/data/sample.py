@@ -85,6 +85,11 @@ def digest(data: Dataset) -> str:
     return hashlib.sha256(json.dumps(identities(data)).encode()).hexdigest()
 
 
+def with_depth(images: Tensor) -> Tensor:
+    """Images (B, 7, S, S) -> (B,) bool: which have depth; a normal there points to the viewer."""
+    return (images[:, -1] != 0).flatten(1).any(dim=1)
+
+
 @dataclass
 class Batch:
     """
@@ -110,8 +115,8 @@ class Batch:
 
     @property
     def with_depth(self) -> Tensor:
-        """(B,) bool: images with depth anywhere; a normal there points to the viewer."""
-        return (self.images[:, -1] != 0).flatten(1).any(dim=1)
+        """(B,) bool: images with depth anywhere."""
+        return with_depth(self.images)
 
     def part(self, which: Tensor) -> Batch:
         """Return the images ``which`` (B,) bool."""

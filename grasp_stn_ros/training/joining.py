@@ -118,6 +118,22 @@ def split_networks(joined: str | Path) -> list[tuple[MultiStageSTN, dict[str, An
     return parts
 
 
+def answers_alike_with_depth(a: str | Path, b: str | Path) -> bool:
+    """
+    Tell whether two files differ at most in their networks for images without depth.
+
+    What was measured with depth for the one holds for the other then. Raises
+    :class:`checkpoint.CheckpointError`.
+    """
+    first, second = _load(a)[0], _load(b)[0]
+    if None in (first.without_depth, second.without_depth) or \
+            replace(first.config, photographs=False) != replace(second.config, photographs=False):
+        return False
+    states = first.state_dict(), second.state_dict()
+    return all(torch.equal(value, states[1][name]) for name, value in states[0].items()
+               if not name.startswith('without_depth.'))
+
+
 def _load(path: str | Path) -> tuple[MultiStageSTN, dict[str, Any]]:
     network, sidecar = checkpoint.load(path)
     if not isinstance(network, MultiStageSTN):

@@ -36,6 +36,7 @@ class LossSettings:
     location_jitter: float = 3.5             # pixels
     angle_jitter: float = math.radians(9)
     taught: float = 0.5                      # share of what teachers say, where there are any
+    features: float = 0.0                    # weight of the distance from the teachers' features
     choice: float = 0.0                      # weight of the choice among the own proposals
 
 
@@ -51,12 +52,15 @@ def stage_losses(model: MultiStageSTN, batch: Batch, stages: frozenset[str],
     image, wanted = batch.images, batch.graspable
     features = model.trunk_features(image)
     maps = model.crop(features)
-    lesson = None if teachers is None else teachers.look_at(batch)
+    lessons = [] if teachers is None else teachers.look_at(batch)
+
+    def asked(question: Callable[[Lesson], Tensor]) -> Tensor:
+        return torch.stack([lesson.share * question(lesson) for lesson in lessons]).sum()
 
     def learned(from_labels: Tensor, taught: Callable[[Lesson], Tensor]) -> Tensor:
-        if lesson is None:
+        if not lessons:
             return from_labels
-        return torch.lerp(from_labels, taught(lesson), settings.taught)
+        return torch.lerp(from_labels, asked(taught), settings.taught)
 
     losses = {'crop': learned(_crop_loss(maps, batch), lambda x: x.crop_loss(maps))}
 
@@ -115,7 +119,10 @@ def stage_losses(model: MultiStageSTN, batch: Batch, stages: frozenset[str],
             losses['classifier'] = losses['classifier'] + settings.choice * terms.choice(
                 score_logit(logits[:, proposed], located),
                 _right(*(value[:, proposed] for value in quality)))
-    return {name: loss for name, loss in losses.items() if name in stages}
+    losses = {name: loss for name, loss in losses.items() if name in stages}
+    if lessons and settings.features:
+        losses['features'] = settings.features * asked(lambda x: x.trunk_loss(features))
+    return losses
 
 
 def _clamped(points: Tensor, image: Tensor) -> Tensor:
