@@ -194,6 +194,11 @@ def test_what_cannot_teach_or_learn_is_refused(simulated, pretrained, tmp_path):
     run = _train(simulated, tmp_path / 'b', '--system', 'regression', '--teacher',
                  tmp_path / 'model.safetensors')
     assert run.exit_code == 1 and 'cannot be taught' in run.output
+    # A loss that broadcasts would compare some channels with all others.
+    checkpoint.save(tmp_path / 'broad.safetensors', MultiStageSTN(replace(SMALL, features=1)))
+    run = _train(simulated, tmp_path / 'd', '--finetune', tmp_path / 'model.safetensors',
+                 '--teacher', tmp_path / 'broad.safetensors', '--set', 'losses.features=1')
+    assert run.exit_code == 1 and 'as many features, these have 1, 16' in run.output
     run = _train(simulated, tmp_path / 'c', '--system', 'regression', '--photographs',
                  pretrained[0])
     assert run.exit_code == 1 and 'features of photographs' in run.output

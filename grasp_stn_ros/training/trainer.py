@@ -97,6 +97,8 @@ class Trainer:
         torch.manual_seed(settings.seed)
         config = config or (start.config if start is not None else system.config)
         self.model = system.network(config).to(self.device)
+        if teachers is not None and settings.losses.features:
+            self._require_features_of(teachers)
         if start is not None:
             self.model.load_state_dict(start.state_dict())
         self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -114,6 +116,14 @@ class Trainer:
         self.best_figure = -math.inf
         self._kept: dict[int, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
         self._bf16 = self.device.type == 'cuda' or cpu_has_bf16()
+
+    def _require_features_of(self, teachers: Teachers) -> None:
+        assert isinstance(self.model, MultiStageSTN)    # no other is taught
+        channels = {network.config.features for network in (self.model, *teachers.networks)}
+        if len(channels) > 1:
+            raise TrainingError('losses.features compares trunks with as many features, these '
+                                f'have {", ".join(map(str, sorted(channels)))}: choose other '
+                                'teachers, or losses.features=0')
 
     # -- resuming ---------------------------------------------------------------------------
 
