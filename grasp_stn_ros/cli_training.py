@@ -48,7 +48,8 @@ _GROUPS = ('training', 'augmentation', 'losses', 'model')
                    'are an ensemble. They see whole images where the network is shown only '
                    'colours or only depth.')
 @click.option('--validation', type=click.Path(exists=True, path_type=Path),
-              help='Data to watch the training on; never the test data.')
+              help='Data to watch the training on, without its depth where most training views '
+                   'have none; never the test data.')
 @click.option('--fold', type=click.IntRange(0, 4),
               help='Instead of --validation: train on this one of five folds of --data (of the '
                    'Cornell images, where both kinds are given), validate on what --hold-back '

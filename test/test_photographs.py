@@ -10,6 +10,7 @@ from script_files import load_script
 import torch
 
 from grasp_stn_ros.cli import main
+from grasp_stn_ros.data.augmentation import Augmentation, FixedView
 from grasp_stn_ros.data.sample import Batch
 from grasp_stn_ros.detector import GraspDetector
 from grasp_stn_ros.rgbd import CameraIntrinsics, RgbdFrame
@@ -17,13 +18,15 @@ from grasp_stn_ros.simulation.labels import generate_dataset
 from grasp_stn_ros.stn import checkpoint
 from grasp_stn_ros.stn.efficientnet import PhotographFeatures, PretrainedError, load_pretrained
 from grasp_stn_ros.stn.multi_stage import ModelConfig, MultiStageSTN
+from grasp_stn_ros.training import validation
 from grasp_stn_ros.training.distillation import Teachers
 from grasp_stn_ros.training.joining import join_networks, split_networks
 from grasp_stn_ros.training.losses import LossSettings
 from grasp_stn_ros.training.objectives import multi_stage
 from grasp_stn_ros.training.pretrained import with_photographs
 from grasp_stn_ros.training.schedule import Phase
-from grasp_stn_ros.training.systems import TRAINABLE
+from grasp_stn_ros.training.settings import TrainingSettings
+from grasp_stn_ros.training.systems import SHIPPED, TRAINABLE
 
 SMALL = ModelConfig(width=0.25, features=16, fine_channels=8, candidates=4)
 _NAMES = {'conv.weight': '{conv}.weight',
@@ -351,6 +354,19 @@ def test_the_losses_of_both_are_weighed_by_their_images(joined):
     alone = [multi_stage(model, batch.part(which), phase, LossSettings())['crop']
              for which in (batch.with_depth, ~batch.with_depth)]
     assert torch.allclose(found, 0.25 * alone[0] + 0.75 * alone[1])
+
+
+@pytest.mark.parametrize(('augmentation', 'modality'), [
+    (Augmentation(no_depth=0.95), 'rgb'), (Augmentation(no_depth=0.4), 'rgbd'),
+    (FixedView(), 'rgbd')])
+def test_a_network_for_images_without_depth_is_watched_without_depth(monkeypatch, augmentation,
+                                                                     modality):
+    seen = []
+    monkeypatch.setattr(validation, 'judge', lambda detector, data: seen.append(
+        (detector.modality, data)) or [])
+    settings = TrainingSettings(augmentation=augmentation)
+    figures = validation.validator(SHIPPED, settings, ['frame'])(MultiStageSTN(SMALL))
+    assert figures == {'n': 0} and seen == [(modality, ['frame'])]
 
 
 def test_a_joined_teacher_teaches_each_image_by_the_network_meant_for_it(joined):

@@ -23,13 +23,15 @@ def validator(system: System, settings: TrainingSettings, data: Dataset, device:
     """
     Return the function that measures a network on ``data``.
 
-    The rectangle metric; for sliding windows, whose search over all images would take longer than
-    the training, how well windows that are drawn as in training, but always the same ones, are
-    told apart ('windows', minus the loss).
+    The rectangle metric, without depth where most training views have none; for sliding windows,
+    whose search over all images would take longer than the training, how well windows that are
+    drawn as in training, but always the same ones, are told apart ('windows', minus the loss).
     """
     if system.architecture.endswith('sliding_window'):
         return lambda model: {'windows': -_loss(model, system, settings, data, device)}
-    return lambda model: summarize(judge(GraspDetector(model, device=device), data))
+    modality = 'rgb' if settings.augmentation.no_depth > 0.5 else 'rgbd'
+    return lambda model: summarize(judge(
+        GraspDetector(model, device=device, modality=modality), data))
 
 
 @torch.no_grad()
