@@ -399,11 +399,14 @@ def test_packed_convolutions_answer_as_plain_ones(dtype):
     with torch.inference_mode():
         pack_convolutions(packed, lambda: packed[:3](images[0]))
         kinds = [type(m) for m in packed.modules() if isinstance(m, torch.nn.Conv2d | PackedConv)]
-        assert kinds == [PackedConv, PackedConv, PackedConv, torch.nn.Conv2d]
+        # Without AVX-512 oneDNN has none in bf16, and nothing is to change.
+        there = dtype is torch.float32 or torch.ops.mkldnn._is_mkldnn_bf16_supported()
+        kind = PackedConv if there else torch.nn.Conv2d
+        assert kinds == [kind, kind, kind, torch.nn.Conv2d]
         for image in images:
             expected = network[:3](image)
             assert (expected < 0).any() and (network[:1](image) == 0).any()
-            torch.testing.assert_close(packed[:3](image.float()), expected)
+            torch.testing.assert_close(packed[:3](image.float() if there else image), expected)
 
 
 def test_packed_weights_answer_as_shipped_ones():

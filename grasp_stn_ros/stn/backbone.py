@@ -114,7 +114,11 @@ class PackedConv(nn.Module):
 
 
 def pack_convolutions(network: nn.Module, run: Callable[[], object]) -> None:
-    """Replace every convolution of ``network`` that ``run`` uses, in place, for inference."""
+    """
+    Replace every convolution of ``network`` that ``run`` uses, in place, for inference.
+
+    Those that oneDNN does not have on this processor, in bf16 without AVX-512, stay as they are.
+    """
     if not hasattr(torch.ops.mkldnn_prepacked, 'conv2d_prepack'):
         return  # a PyTorch without oneDNN
     sizes: dict[nn.Module, torch.Size] = {}
@@ -129,8 +133,13 @@ def pack_convolutions(network: nn.Module, run: Callable[[], object]) -> None:
     for parent in [*network.modules()]:
         for name, child in parent.named_children():
             if isinstance(child, nn.Conv2d) and child in sizes:
-                relu = False
-                if (isinstance(parent, ConvBlock) and parent.ACTIVATION is F.relu
-                        and isinstance(parent.norm, nn.Identity)):
-                    relu, parent.activate = parent.activate, False
-                setattr(parent, name, PackedConv(child, relu, sizes[child]))
+                block = parent if (isinstance(parent, ConvBlock) and parent.ACTIVATION is F.relu
+                                   and isinstance(parent.norm, nn.Identity)) else None
+                relu = block is not None and block.activate
+                try:
+                    packed = PackedConv(child, relu, sizes[child])
+                except RuntimeError:
+                    continue
+                setattr(parent, name, packed)
+                if block is not None:
+                    block.activate = False
