@@ -299,10 +299,11 @@ def test_results_with_depth_outlive_another_network_for_images_without(joined, t
                         ('other', (tmp_path / 'depth.safetensors',
                                    joined / 'colours.safetensors'))):
         checkpoint.save(tmp_path / f'{name}.safetensors', join_networks(*parts)[0])
-    for name, modality in (('both', 'rgbd'), ('colours', 'rgb')):
+    for name, of in (('both', {'modality': 'rgbd'}), ('colours', {'modality': 'rgb'}),
+                     ('some', {'modality': 'rgbd', 'plain_rgbd': 0.5, 'n_rgbd': 2})):
         (tmp_path / f'{name}.json').write_text(json.dumps(
             {'plain': 0.5, 'n': 4, 'split': 'x', 'command': 'c', 'commit': 'd', 'seed': 1,
-             'machine': {'cpu': 'e'}, 'modality': modality,
+             'machine': {'cpu': 'e'}, **of,
              'weights_sha256': checkpoint.read_sidecar(pair)['sha256']}))
 
     def publish(weights, result, *more):
@@ -314,6 +315,7 @@ def test_results_with_depth_outlive_another_network_for_images_without(joined, t
             (('renewed.safetensors', 'both.json'), 'result of other weights'),
             (('renewed.safetensors', 'colours.json', '--formerly', pair),
              'result of other weights'),
+            (('renewed.safetensors', 'some.json', '--formerly', pair), 'result of other weights'),
             (('other.safetensors', 'both.json', '--formerly', pair), 'differs from'),
             (('renewed.safetensors', 'both.json', '--formerly', joined / 'depth.safetensors'),
              'differs from')):
