@@ -113,6 +113,9 @@ main.add_command(stress)
               show_default=True, help='What the network sees of the images.')
 @click.option('--holes', type=click.FloatRange(0, 0.95), default=0.0, show_default=True,
               help='Share of the depth to take away, in blobs.')
+@click.option('--tell-jaw', is_flag=True,
+              help='Tell the height of the jaw plates in pixels, which only depth would tell '
+                   'otherwise; for --modality rgb.')
 @click.option('--turns', type=click.IntRange(1, 16), default=1, show_default=True,
               help='Ensemble of so many turned views of each image, as many times as slow.')
 @click.option('--json', 'output', type=click.Path(path_type=Path), help='Write the result there.')
@@ -121,8 +124,8 @@ main.add_command(stress)
 @middle_option
 @model_options
 def accuracy(data: Path, split: Path | None, images: int | None, modality: str, holes: float,
-             turns: int, output: Path | None, worst: Path | None, middle_weight: float | None,
-             model: str, system: str | None, trained_on: str | None, device: str, threads: int,
+             tell_jaw: bool, turns: int, output: Path | None, worst: Path | None,
+             middle_weight: float | None, model: str, system: str | None, trained_on: str | None, device: str, threads: int,
              candidates: int) -> None:
     """
     Rectangle metric (IoU > 25 %, 30 degrees) and its strict version (50 %, 15 degrees).
@@ -138,6 +141,7 @@ def accuracy(data: Path, split: Path | None, images: int | None, modality: str, 
     from .data.sample import DataError, Dataset
     from .data.splits import Split, Subset
     from .data.with_holes import WithHoles
+    from .data.with_jaw import WithJaw
     from .evaluation.accuracy import judge, summarize
     from .evaluation.failures import draw_worst
     from .evaluation.report import write_json
@@ -154,6 +158,8 @@ def accuracy(data: Path, split: Path | None, images: int | None, modality: str, 
             frames = Subset(opened, part.test)
         if holes:
             frames = WithHoles(frames, holes)
+        if tell_jaw:
+            frames = WithJaw(frames)
         outcomes = judge(detector, frames, images)
         if not outcomes:
             raise DataError(f'NO_LABELS: no image of {data}'
@@ -173,7 +179,7 @@ def accuracy(data: Path, split: Path | None, images: int | None, modality: str, 
                             'weights_sha256': weights_sha256(model, system, trained_on),
                             'seed': seed,
                             'split': data.name, 'images': len(frames), 'modality': modality,
-                            'holes': holes, 'turns': turns,
+                            'holes': holes, 'jaw_told': tell_jaw, 'turns': turns,
                             'candidates': detector.candidates,
                             'middle_weight': middle_weight})
     if worst:
@@ -523,6 +529,9 @@ def _picture_path(stages: Path, index: int, many: bool) -> Path:
 @click.option('--mask', 'mask_file', type=click.Path(dir_okay=False, path_type=Path),
               help='Grey image of the size of RGB that is not 0 on the object that is meant: all '
                    'candidates start there.')
+@click.option('--jaw-pixels', type=click.FloatRange(0, min_open=True),
+              help='Height of the jaw plates in pixels where the objects stand: f times their '
+                   'height over the distance. For images without depth; depth tells it.')
 @click.option('--minimum-score', type=click.FloatRange(0, 1), default=MINIMUM_SCORE,
               show_default=True, help='Below this score a candidate is no grasp.')
 @pose_options
@@ -530,7 +539,7 @@ def _picture_path(stages: Path, index: int, many: bool) -> Path:
 def detect(rgb: Path | None, depth: Path | None, intrinsics: tuple[float, ...] | None,
            list_file: Path | None, as_json: bool, stages: Path | None,
            region: tuple[float, float, float, float] | None, mask_file: Path | None,
-           minimum_score: float, gripper: str | None, approach: str,
+           jaw_pixels: float | None, minimum_score: float, gripper: str | None, approach: str,
            approach_direction: tuple[float, ...] | None, model: str, system: str | None,
            trained_on: str | None, device: str, threads: int, candidates: int) -> None:
     """
@@ -570,7 +579,7 @@ def detect(rgb: Path | None, depth: Path | None, intrinsics: tuple[float, ...] |
             try:
                 frame = read_frame(job.listed.rgb, job.listed.depth, job.listed.intrinsics)
                 detection = detector.detect(frame, region, minimum_score, needs_pose(frame),
-                                            mask=mask)
+                                            jaw_pixels, mask)
                 if mask is not None and needs_pose(frame):
                     # What the fit has moved off the object.
                     detection = apply(detection, Limits(gripper=detector.gripper), frame,

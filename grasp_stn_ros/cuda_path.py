@@ -21,6 +21,7 @@ from .preprocessing import (
     CHANNELS,
     HEIGHT_RANGE,
     HEIGHT_SCALE,
+    NORMAL_KERNEL,
     NORMAL_SIGMA,
     NetworkInput,
     View,
@@ -39,7 +40,7 @@ class TensorPreprocessor:
         """Make the constant kernels; buffers come with the first frame."""
         self.device = device
         self._staging: dict[str, Tensor] = {}
-        gauss = cv2.getGaussianKernel(13, NORMAL_SIGMA, cv2.CV_32F)[:, 0]
+        gauss = cv2.getGaussianKernel(NORMAL_KERNEL, NORMAL_SIGMA, cv2.CV_32F)[:, 0]
         self._gauss = torch.from_numpy(gauss).to(device)
         sobel = torch.tensor([[-1.0, 0, 1], [-2, 0, 2], [-1, 0, 1]]) / 8
         self._sobel = torch.stack([sobel, sobel.T])[:, None].to(device)

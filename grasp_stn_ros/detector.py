@@ -305,9 +305,8 @@ class GraspDetector:
                 return self._on_gpu(frame, view, use_rgb, use_depth)
             except torch.OutOfMemoryError as error:
                 self._fall_back(error)
-        prepared = preprocess(frame, view, use_rgb, use_depth, self._channels, self._helper)
-        cv2.merge([*prepared.channels], self._image[0].permute(1, 2, 0).numpy())
-        return self._image, prepared
+        return self._image, preprocess(frame, view, use_rgb, use_depth, self._channels,
+                                       self._helper, self._image[0].permute(1, 2, 0).numpy())
 
     def _infer(self, image: torch.Tensor, jaw: float, with_depth: bool,
                lap: Callable[[str], None], allowed: np.ndarray | None) -> dict[str, np.ndarray]:

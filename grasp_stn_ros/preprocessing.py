@@ -38,8 +38,8 @@ INPUT_SIZE = 400
 MINIMUM_REGION = 32
 CHANNELS = 7
 HEIGHT_SCALE, HEIGHT_RANGE = 15.0, (-1.5, 3.0)
-# Sigma in view pixels of the smoothing before depth is differentiated.
-NORMAL_SIGMA = 1.5
+# Sigma and width of the kernel, in view pixels, of the smoothing before depth is differentiated.
+NORMAL_SIGMA, NORMAL_KERNEL = 1.5, 13
 # Columns of a matrix product that OpenBLAS computes in the calling thread. Its other threads would
 # go on spinning for milliseconds, on the cores that the network is about to need.
 _UNTHREADED = 20_000
@@ -211,43 +211,59 @@ def _virtual_camera(frame: RgbdFrame, view: View) -> CameraIntrinsics:
 
 def preprocess(frame: RgbdFrame, view: View | None = None, use_rgb: bool = True,
                use_depth: bool = True, out: np.ndarray | None = None,
-               helper: Executor | None = None) -> NetworkInput:
+               helper: Executor | None = None, last: np.ndarray | None = None) -> NetworkInput:
     """
     Prepare ``frame`` for the network; ``view`` defaults to the largest centred square.
 
     ``use_rgb`` and ``use_depth`` leave a modality out (all its channels zero), in training and to
-    measure what it is worth. The channels go into ``out`` (7, S, S) float32, contiguous, if there
-    is one. A ``helper`` thread prepares the colours while this one is busy with the depth.
+    measure what it is worth. The channels go into ``out`` (7, S, S) float32 if there is one, and
+    with channels last into ``last`` (S, S, 7) float32 as well; both contiguous. A ``helper`` of
+    one thread prepares the colours and half of what follows from the depth.
     Raises :class:`GraspError` (NO_DEPTH) if nothing is left to see.
     """
     view = view or View.square(frame.size)
     size = view.size
     channels = np.empty((CHANNELS, size, size), np.float32) if out is None else out
-    if helper is not None and use_rgb and use_depth and frame.depth is not None:
-        colours = helper.submit(_colour_channels, frame.rgb, view, channels[:3])
-        try:
-            return _with_depth(frame, view, use_rgb, use_depth, channels)
-        finally:
-            colours.result()
-    if use_rgb:
-        _colour_channels(frame.rgb, view, channels[:3])
-    else:
-        channels[:3] = 0
-    return _with_depth(frame, view, use_rgb, use_depth, channels)
-
-
-def _with_depth(frame: RgbdFrame, view: View, use_rgb: bool, use_depth: bool,
-                channels: np.ndarray) -> NetworkInput:
-    """Add what depth there is to ``channels`` (7, S, S)."""
-    size = view.size
+    if not channels.flags.c_contiguous:
+        raise ValueError('the channels need an array that is contiguous')
     seen = view_depth(frame, view, _workspace.array('depth', size, size)) if use_depth else None
-    if seen is not None and seen.valid.any():
-        _depth_channels(seen.depth, seen.valid, seen.camera, seen.plane, channels[3:])
-        return NetworkInput(channels, seen.valid, view, seen.support, seen.density)
-    if not use_rgb:
+    if seen is not None and not seen.valid.any():
+        seen = None
+    if seen is None and not use_rgb:
         raise GraspError(Reason.NO_DEPTH, 'neither colour nor depth to work with')
-    channels[3:] = 0
-    return NetworkInput(channels, np.zeros((size, size), bool), view, None)
+
+    def colours() -> None:
+        if use_rgb:
+            _colour_channels(frame.rgb, view, channels[:3])
+        else:
+            channels[:3] = 0
+
+    def others(surface: _Surface | None, rows: slice) -> None:
+        if surface is None:
+            channels[3:, rows] = 0
+        else:
+            surface.channels(rows, channels[3:])
+        if last is not None:
+            cv2.merge([*channels[:, rows]], last[rows])
+
+    if seen is None or helper is None:
+        colours()
+        others(seen and _Surface(seen), slice(0, size))
+    else:
+        # Not earlier: the plane is fitted in many small steps, each of which would have to wait
+        # for its turn in Python.
+        jobs = [helper.submit(colours)]
+        try:
+            surface = _Surface(seen)
+            jobs.append(helper.submit(others, surface, slice(0, size // 2)))
+            jobs[0].result()
+            others(surface, slice(size // 2, size))
+        finally:
+            for job in jobs:
+                job.result()
+    if seen is None:
+        return NetworkInput(channels, np.zeros((size, size), bool), view, None)
+    return NetworkInput(channels, seen.valid, view, seen.support, seen.density)
 
 
 @dataclass(frozen=True)
@@ -361,50 +377,68 @@ class _Workspace(threading.local):
 _workspace = _Workspace()
 
 
-def _depth_channels(depth: np.ndarray, valid: np.ndarray, camera: CameraIntrinsics,
-                    plane: SupportPlane | None, out: np.ndarray) -> None:
-    """Height and normals of ``depth`` (S, S), seen by the virtual ``camera`` -> out (4, S, S)."""
-    size = depth.shape[0]
-    if plane is None:
-        # No support: relative to the median depth of a plane parallel to the image.
-        plane = SupportPlane(np.array([0.0, 0.0, -1.0]), float(np.nanmedian(depth)), 0.0)
-    slope, height, z, factor = (_workspace.array(name, size, size)
-                                for name in ('slope', 'height', 'z', 'factor'))
-    normal = _workspace.array('normal', 3, size, size)
-    x = ((np.arange(size) - camera.cx) / camera.fx).astype(np.float32)[None, :]
-    y = ((np.arange(size) - camera.cy) / camera.fy).astype(np.float32)[:, None]
-    n = plane.normal.astype(np.float32)
-    # Height is linear in depth along a ray: h = (n . ray) z + offset.
-    np.add(n[0] * x + n[2], n[1] * y, out=slope)
-    np.multiply(slope, depth, out=height)
-    height += np.float32(plane.offset)
-    height = fill_holes(height, valid, out=height)
-    np.multiply(height, np.float32(HEIGHT_SCALE), out=out[0])
-    np.clip(out[0], *HEIGHT_RANGE, out=out[0])
+class _Surface:
+    """What is seen of the depth of a view: heights, and normals by rows."""
 
-    cv2.GaussianBlur(height, (0, 0), NORMAL_SIGMA, dst=z)
-    # Grazing rays have no finite depth on the plane; far away is good enough for them.
-    z -= np.float32(plane.offset)
-    z /= np.minimum(slope, np.float32(-0.05), out=slope)
-    # Cross product of the derivatives of the point ray * z; the third axis is turned round, so
-    # that z points towards the viewer.
-    cv2.Sobel(z, cv2.CV_32F, 1, 0, dst=normal[0], scale=0.125 * camera.fx)
-    cv2.Sobel(z, cv2.CV_32F, 0, 1, dst=normal[1], scale=0.125 * camera.fy)
-    np.multiply(normal[0], x, out=normal[2])
-    normal[2] += np.multiply(normal[1], y, out=factor)
-    normal[2] += z
-    cv2.magnitude(normal[0], normal[1], magnitude=factor)
-    cv2.magnitude(factor, normal[2], magnitude=factor)
-    factor += np.float32(1e-9)
-    np.divide(valid.view(np.uint8), factor, out=factor, dtype=np.float32)
-    for component in normal:  # one by one, which takes half as long as all three at once
-        component *= factor
-    up = plane.normal * [1.0, 1.0, -1.0]
-    turn = rotation_to_z(up).astype(np.float32)
-    flat, turned = normal.reshape(3, -1), out[1:].reshape(3, -1)
-    for first in range(0, size * size, _UNTHREADED):
-        part = slice(first, first + _UNTHREADED)
-        np.matmul(turn, flat[:, part], out=turned[:, part])
+    def __init__(self, seen: ViewDepth) -> None:
+        """Take the heights above the plane of ``seen``, holes filled."""
+        size = seen.depth.shape[0]
+        plane = seen.plane
+        if plane is None:
+            # No support: relative to the median depth of a plane parallel to the image.
+            plane = SupportPlane(np.array([0.0, 0.0, -1.0]), float(np.nanmedian(seen.depth)), 0.0)
+        self._valid, self._plane, camera = seen.valid, plane, seen.camera
+        # Of the rays (x, y, 1).
+        self._x = ((np.arange(size) - camera.cx) / camera.fx).astype(np.float32)[None, :]
+        self._y = ((np.arange(size) - camera.cy) / camera.fy).astype(np.float32)[:, None]
+        self._focal = camera.fx, camera.fy
+        n = plane.normal.astype(np.float32)
+        # Height is linear in depth along a ray: h = (n . ray) z + offset.
+        self._slope = np.add(n[0] * self._x + n[2], n[1] * self._y,
+                             out=_workspace.array('slope', size, size))
+        height = np.multiply(self._slope, seen.depth, out=_workspace.array('height', size, size))
+        height += np.float32(plane.offset)
+        self._height = fill_holes(height, seen.valid, out=height)
+
+    def channels(self, rows: slice, out: np.ndarray) -> None:
+        """Height and normals of ``rows`` -> those rows of ``out`` (4, S, S)."""
+        size = out.shape[1]
+        np.multiply(self._height[rows], np.float32(HEIGHT_SCALE), out=out[0, rows])
+        np.clip(out[0, rows], *HEIGHT_RANGE, out=out[0, rows])
+        # The derivatives see a row more on either side, the smoothing before them half its kernel.
+        near, far = (slice(max(rows.start - reach, 0), min(rows.stop + reach, size))
+                     for reach in (1, 1 + NORMAL_KERNEL // 2))
+        z = cv2.GaussianBlur(self._height[far], (NORMAL_KERNEL, NORMAL_KERNEL), NORMAL_SIGMA,
+                             dst=_workspace.array('z', far.stop - far.start, size))
+        z = z[near.start - far.start:near.stop - far.start]
+        z -= np.float32(self._plane.offset)
+        # Grazing rays have no finite depth on the plane; far away is good enough for them.
+        factor = _workspace.array('factor', *z.shape)
+        z /= np.minimum(self._slope[near], np.float32(-0.05), out=factor)
+        # Cross product of the derivatives of the point ray * z; the third axis is turned round,
+        # so that z points towards the viewer.
+        dx, dy = (cv2.Sobel(z, cv2.CV_32F, *axis, dst=_workspace.array(name, *z.shape),
+                            scale=0.125 * focal)
+                  for name, axis, focal in zip(('dx', 'dy'), ((1, 0), (0, 1)), self._focal,
+                                               strict=True))
+        inner = slice(rows.start - near.start, rows.stop - near.start)
+        dx, dy, z, factor = dx[inner], dy[inner], z[inner], factor[inner]
+        normal = _workspace.array('normal', 3, *z.shape)
+        np.multiply(dx, self._x, out=normal[2])
+        normal[2] += np.multiply(dy, self._y[rows], out=factor)
+        normal[2] += z
+        cv2.magnitude(dx, dy, magnitude=factor)
+        cv2.magnitude(factor, normal[2], magnitude=factor)
+        factor += np.float32(1e-9)
+        np.divide(self._valid[rows].view(np.uint8), factor, out=factor, dtype=np.float32)
+        for component, scaled in zip((dx, dy, normal[2]), normal, strict=True):
+            np.multiply(component, factor, out=scaled)
+        turn = rotation_to_z(self._plane.normal * [1.0, 1.0, -1.0]).astype(np.float32)
+        flat = normal.reshape(3, -1)
+        turned = out[1:].reshape(3, -1)[:, rows.start * size:rows.stop * size]
+        for first in range(0, flat.shape[1], _UNTHREADED):
+            part = slice(first, first + _UNTHREADED)
+            np.matmul(turn, flat[:, part], out=turned[:, part])
 
 
 def rotation_to_z(unit: np.ndarray) -> np.ndarray:

@@ -183,6 +183,11 @@ def test_detect_needs_nothing_but_colour(scene_files):
     assert record['success'] and record['grasp'] is None
     near = cv2.dilate((mask > 0).astype(np.uint8), np.ones((25, 25)))
     assert near[round(record['y']), round(record['x'])]
+    # The jaws that are fitted follow the size that is told.
+    small, large = (json.loads(run('detect', folder / 'rgb.png', '--json', '--jaw-pixels',
+                                   pixels).output)['jaw'] for pixels in (10, 24))
+    assert small < large
+    assert run('detect', folder / 'rgb.png', '--jaw-pixels', 0).exit_code == 2
 
 
 @pytest.mark.parametrize('depths', [(False,), (True, False)])
@@ -314,7 +319,7 @@ def test_what_the_doctor_says_to_do_can_be_copied(capsys, monkeypatch):
     assert '1 warnings' in printed and 'fine:' not in printed
 
 
-def test_simulate_and_evaluate(tmp_path):
+def test_simulate_and_evaluate(tmp_path, monkeypatch):
     assert run('simulate', '--scenes', 2, '--seed', SEED, '--out', tmp_path / 'd').exit_code == 0
     again = run('simulate', '--scenes', 2, '--seed', SEED, '--out', tmp_path / 'd')
     assert '0 new images' in again.output
@@ -325,6 +330,23 @@ def test_simulate_and_evaluate(tmp_path):
     assert result.exit_code == 0, result.output
     accuracy = json.loads((tmp_path / 'a.json').read_text())
     assert accuracy['images'] == 2 and accuracy['middle_weight'] == 10
+    assert not accuracy['jaw_told']
+    told = []
+    detect = GraspDetector.detect
+
+    def listen(*arguments, **options):
+        told.append(options['jaw_pixels'])
+        return detect(*arguments, **options)
+
+    monkeypatch.setattr(GraspDetector, 'detect', listen)
+    for options in ([], ['--tell-jaw']):
+        result = run('evaluate', 'accuracy', '--data', tmp_path / 'd', '--modality', 'rgb',
+                     '--json', tmp_path / 'a.json', *options)
+        assert result.exit_code == 0, result.output
+    assert json.loads((tmp_path / 'a.json').read_text())['jaw_told']
+    half = len(told) // 2
+    assert half and told[:half] == [None] * half
+    assert all(5 < pixels < 40 for pixels in told[half:])
     for path in (tmp_path / 'd').glob('0*.json'):
         labels = json.loads(path.read_text())
         for label in labels['grasps']:

@@ -251,29 +251,50 @@ class Helper(ThreadPoolExecutor):
 
 
 @pytest.mark.parametrize('depth', [True, False])
-def test_colours_from_a_helper_are_the_same_and_complete(depth):
+def test_what_a_helper_shares_is_the_same_and_complete(depth):
     frame, _, _ = table_frame()
     frame = frame if depth else RgbdFrame(frame.rgb, None, CAMERA)
     expected = preprocess(frame).channels
     with Helper(1) as helper:
-        out = np.full_like(expected, 7)
-        assert (preprocess(frame, out=out, helper=helper).channels == expected).all()
+        out, last = np.full_like(expected, 7), np.full((400, 400, 7), 7, np.float32)
+        channels = preprocess(frame, out=out, helper=helper, last=last).channels
+        # Products of matrices that begin elsewhere may round elsewhere.
+        assert np.allclose(channels, expected, rtol=0, atol=1e-6)
+        assert (last == channels.transpose(1, 2, 0)).all()
         # Without depth there is nothing to do meanwhile.
         assert hasattr(helper, 'thread') == depth
         if depth:
             assert helper.thread is not threading.current_thread()
 
 
-def test_a_helper_has_finished_where_the_depth_is_refused(monkeypatch):
+def test_a_helper_has_finished_where_the_depth_fails(monkeypatch):
     frame, _, _ = table_frame()
 
-    def refuse(*arguments):
-        raise GraspError(Reason.NO_DEPTH)
+    def fail(*arguments, **options):
+        raise MemoryError
 
-    monkeypatch.setattr('grasp_stn_ros.preprocessing.view_depth', refuse)
+    monkeypatch.setattr('grasp_stn_ros.preprocessing.fill_holes', fail)
     out = np.full((7, 400, 400), np.nan, np.float32)
     with Helper(1) as helper:
-        with pytest.raises(GraspError):
+        with pytest.raises(MemoryError):
             preprocess(frame, out=out, helper=helper)
         # Before the helper is closed, which would wait for it.
         assert np.isfinite(out[:3]).all()
+
+
+def test_strips_are_no_part_of_the_result():
+    # Tilted, with a hole across the border of the halves.
+    frame, _, _ = table_frame()
+    depth = frame.depth.copy()
+    depth[225:255, 200:400] = np.nan
+    frame = RgbdFrame(frame.rgb, depth, CAMERA)
+    whole = preprocess(frame).channels
+    with ThreadPoolExecutor(1) as helper:
+        halves = preprocess(frame, helper=helper).channels
+    assert np.allclose(whole, halves, rtol=0, atol=1e-6)
+    assert np.ptp(whole[4:, 198:202]) > 0.1
+
+
+def test_channels_that_are_not_contiguous_are_refused():
+    with pytest.raises(ValueError, match='contiguous'):
+        preprocess(table_frame()[0], out=np.empty((400, 400, 7), np.float32).transpose(2, 0, 1))

@@ -14,6 +14,7 @@ from grasp_stn_ros.data.mixture import Mixture
 from grasp_stn_ros.data.sample import DataError, LabelledFrame, collate, digest
 from grasp_stn_ros.data.simulated import SimulatedDataset
 from grasp_stn_ros.data.splits import Subset
+from grasp_stn_ros.data.with_jaw import WithJaw
 from grasp_stn_ros.detector import GraspDetector
 from grasp_stn_ros.evaluation.accuracy import judge, summarize
 from grasp_stn_ros.evaluation.report import provenance, wilson_interval, write_json
@@ -161,6 +162,29 @@ def test_teachers_see_what_is_kept_from_the_network():
     # Where nothing is kept from it, both are the same.
     everything = replace(settings, no_depth=0.0, whole=True)(sample, np.random.default_rng(3))
     assert np.array_equal(everything[0][:7], everything[0][7:]) and everything[3] > 0
+
+
+def test_the_jaws_are_told_without_depth():
+    depth = np.full((480, 640), 0.8, np.float32)
+    sample = LabelledFrame('x', RgbdFrame(np.full((480, 640, 3), 30, np.uint8), depth,
+                                          CameraIntrinsics(525, 525, 319.5, 239.5)),
+                           np.array([[320.0, 240, 0, 60, 20]]), np.ones(1), jaw_size=0.02)
+    settings = Augmentation(no_colour=0.0, no_depth=1.0, no_jaw=0.0, jaw_without_depth=1.0,
+                            log_scale=0.0)
+    channels, _, _, jaw = settings(sample, np.random.default_rng(0))
+    assert (channels[3:] == 0).all()
+    # A view of 400 pixels shows 480: 525 px / 0.8 m * 0.02 m, and 400 / 480 of it.
+    assert jaw == pytest.approx(525 / 0.8 * 0.02 * 400 / 480, rel=0.01)
+    half = replace(settings, jaw_without_depth=0.5)
+    rng = np.random.default_rng(1)
+    told = [half(sample, rng)[3] > 0 for _ in range(60)]
+    assert 15 < sum(told) < 45
+    # There is nothing to know it from in an image that never had depth.
+    flat = replace(sample, frame=RgbdFrame(sample.frame.rgb, None, sample.frame.intrinsics))
+    assert settings(flat, np.random.default_rng(0))[3] == 0
+    assert WithJaw([flat])[0].jaw_pixels is None
+    assert WithJaw([sample])[0].jaw_pixels == pytest.approx(525 / 0.8 * 0.02, rel=0.01)
+    assert WithJaw([replace(sample, jaw_pixels=31.0)])[0].jaw_pixels == 31
 
 
 def test_a_network_comes_closer_to_its_teachers():

@@ -11,7 +11,7 @@ import numpy as np
 from ..preprocessing import CHANNELS, INPUT_SIZE, View, preprocess
 from ..reasons import GraspError
 from ..rectangle import transform_rectangles
-from .sample import LabelledFrame
+from .sample import LabelledFrame, jaw_in_pixels
 
 # Labels nearer than this to the border of a view are left out: half of the object is missing.
 _BORDER = 6.0
@@ -36,6 +36,9 @@ class Augmentation:
     holes: float = 0.3           # share of views with extra holes in the depth
     anywhere: float = 0.0        # share of views of any part of the image, labelled or not
     no_jaw: float = 0.2          # share of views whose jaw size is kept from the network
+    # Share of views whose depth is kept from the network to which the size of the jaws in pixels
+    # is told all the same, as by who knows how far the camera is from the support.
+    jaw_without_depth: float = 0.0
     whole: bool = False          # also every view with all its modalities, for teachers
 
     def __call__(self, sample: LabelledFrame, rng: np.random.Generator) \
@@ -66,8 +69,11 @@ class Augmentation:
             channels[3:CHANNELS] *= use_depth
         rectangles, kept = to_view(sample.rectangles, view)
         # Without depth a size in metres has no size in pixels.
-        size = sample.jaw_size if use_depth else None
-        jaw = 0.0 if rng.random() < self.no_jaw else prepared.jaw(size, sample.jaw_pixels)
+        size, pixels = sample.jaw_size if use_depth else None, sample.jaw_pixels
+        if has_depth and not use_depth and self.jaw_without_depth \
+                and rng.random() < self.jaw_without_depth:
+            pixels = jaw_in_pixels(sample)
+        jaw = 0.0 if rng.random() < self.no_jaw else prepared.jaw(size, pixels)
         return channels, rectangles[kept], sample.success[kept], jaw
 
     def _view(self, sample: LabelledFrame, rng: np.random.Generator) -> View:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..preprocessing import CHANNELS
+from ..preprocessing import CHANNELS, View, view_depth
 from ..rectangle import GraspRectangle
 from ..rgbd import RgbdFrame
 
@@ -46,6 +46,22 @@ class LabelledFrame:
         """Return the rectangles whose success reaches ``threshold``."""
         return [GraspRectangle(*map(float, r))
                 for r in self.rectangles[self.success >= threshold]]
+
+
+def jaw_in_pixels(sample: LabelledFrame) -> float | None:
+    """
+    Height of the jaw plates in image pixels on the support, in the middle of the image.
+
+    Where it is only known in metres, depth tells; the distance of a camera that stands still
+    would as well. None where neither is known.
+    """
+    if sample.jaw_pixels is not None or sample.jaw_size is None:
+        return sample.jaw_pixels
+    view = View.square(sample.frame.size)
+    seen = view_depth(sample.frame, view)
+    if seen is None or seen.density is None:
+        return None
+    return sample.jaw_size * seen.density / view.scale
 
 
 class Dataset(Protocol):
