@@ -125,8 +125,8 @@ main.add_command(stress)
 @model_options
 def accuracy(data: Path, split: Path | None, images: int | None, modality: str, holes: float,
              tell_jaw: bool, turns: int, output: Path | None, worst: Path | None,
-             middle_weight: float | None, model: str, system: str | None, trained_on: str | None, device: str, threads: int,
-             candidates: int) -> None:
+             middle_weight: float | None, model: str, system: str | None, trained_on: str | None,
+             device: str, threads: int, candidates: int) -> None:
     """
     Rectangle metric (IoU > 25 %, 30 degrees) and its strict version (50 %, 15 degrees).
 

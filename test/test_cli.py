@@ -335,7 +335,7 @@ def test_simulate_and_evaluate(tmp_path, monkeypatch):
     detect = GraspDetector.detect
 
     def listen(*arguments, **options):
-        told.append(options['jaw_pixels'])
+        told.append(options.get('jaw_pixels'))
         return detect(*arguments, **options)
 
     monkeypatch.setattr(GraspDetector, 'detect', listen)
