@@ -173,7 +173,8 @@ def fill_holes(values: np.ndarray, valid: np.ndarray,
     weight: np.ndarray = valid.astype(np.float32)
     # The sum of the known values in a cell, and its share of known ones: weight * level.
     total = level = np.empty(values.shape, np.float32) if out is None else out
-    np.copyto(level, values)
+    if level is not values:
+        np.copyto(level, values)
     level.ravel()[holes] = 0
     pyramid = []
     while len(holes) and min(level.shape) > 1:
@@ -248,7 +249,7 @@ def preprocess(frame: RgbdFrame, view: View | None = None, use_rgb: bool = True,
 
     if seen is None or helper is None:
         colours()
-        others(seen and _Surface(seen), slice(0, size))
+        others(None if seen is None else _Surface(seen), slice(0, size))
     else:
         # Not earlier: the plane is fitted in many small steps, each of which would have to wait
         # for its turn in Python.
@@ -414,7 +415,7 @@ class _Surface:
         z -= np.float32(self._plane.offset)
         # Grazing rays have no finite depth on the plane; far away is good enough for them.
         factor = _workspace.array('factor', *z.shape)
-        z /= np.minimum(self._slope[near], np.float32(-0.05), out=factor)
+        np.divide(z, np.minimum(self._slope[near], np.float32(-0.05), out=factor), out=z)
         # Cross product of the derivatives of the point ray * z; the third axis is turned round,
         # so that z points towards the viewer.
         dx, dy = (cv2.Sobel(z, cv2.CV_32F, *axis, dst=_workspace.array(name, *z.shape),
