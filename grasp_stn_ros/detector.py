@@ -149,7 +149,8 @@ class GraspDetector:
         self._image = torch.zeros(1, CHANNELS, INPUT_SIZE, INPUT_SIZE).to(
             memory_format=torch.channels_last)
         # Where the network may use a second core, its input may as well.
-        self._helper = (ThreadPoolExecutor(1, 'preprocessing') if torch.get_num_threads() > 1 else None)
+        self._helper = (ThreadPoolExecutor(1, 'preprocessing')
+                        if torch.get_num_threads() > 1 else None)
         self._threads = torch.get_num_threads()
         self._thread_count = ThreadCount(self._threads) if adapt_threads else None
         self._place()
