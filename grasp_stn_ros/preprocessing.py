@@ -302,6 +302,13 @@ def view_depth(frame: RgbdFrame, view: View, out: np.ndarray | None = None) -> V
                      _density(depth, camera, plane))
 
 
+def pixels_per_metre(frame: RgbdFrame) -> float | None:
+    """Image pixels per metre on the support, in the middle of ``frame``; None without depth."""
+    view = View.square(frame.size)
+    seen = view_depth(frame, view)
+    return None if seen is None or seen.density is None else seen.density / view.scale
+
+
 def _density(depth: np.ndarray, camera: CameraIntrinsics, plane: SupportPlane | None) -> float:
     """Pixels of ``depth`` (S, S) per metre on the support in the middle, or at median depth."""
     if plane is None:

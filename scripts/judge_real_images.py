@@ -36,9 +36,13 @@ from grasp_stn_ros.evaluation.failures import tile, write_sheet
 from grasp_stn_ros.evaluation.report import write_json
 from grasp_stn_ros.image_files import read_frame
 from grasp_stn_ros.names import MODALITIES
+from grasp_stn_ros.preprocessing import pixels_per_metre
 from grasp_stn_ros.reasons import GraspError
 from grasp_stn_ros.rectangle import GraspRectangle
 from grasp_stn_ros.rgbd import CameraIntrinsics, RgbdFrame, clean_depth
+
+# Colours, and the size of the jaws in pixels.
+_TOLD = 'rgb, jaws told'
 
 
 @dataclass(frozen=True)
@@ -130,9 +134,16 @@ def _detectors(model: str, threads: int, peers: list[Peer]) \
     """Ours with all that it can see, then the peers with all ways to show them a picture."""
     for seen in MODALITIES:
         yield seen, GraspDetector(model, threads=threads, modality=seen)
+    yield _TOLD, GraspDetector(model, threads=threads, modality='rgb')
     for peer in peers:
         for view in VIEWS:
             yield f'{peer.name.split(",")[0]}, {view}', PeerDetector(peer, view, threads)
+
+
+def _jaw(detector: GraspDetector, frame: RgbdFrame) -> float | None:
+    """Height of the jaw plates in pixels, which the distance of the camera would tell."""
+    density = pixels_per_metre(frame)
+    return None if density is None else density * detector.gripper.jaw_size
 
 
 def _text(value: float | None) -> str:
@@ -173,7 +184,9 @@ def main(gqcnn: Path | None, graspnet: Path | None, grconvnet_folder: Path | Non
         tiles, found = [], []
         for picture in pictures:
             # Without depth there is no pose, only a rectangle.
-            detection = detector.detect(picture.frame, need_pose=seen != 'rgb')
+            detection = detector.detect(picture.frame, need_pose=seen not in ('rgb', _TOLD),
+                                        jaw_pixels=_jaw(detector, picture.frame)
+                                        if seen == _TOLD else None)
             found.append({'modality': seen, **_row(picture, detection)})
             best = detection.best
             tiles.append(tile(picture.frame.rgb, [], None if best is None else best.rectangle,

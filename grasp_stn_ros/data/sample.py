@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..preprocessing import CHANNELS, View, view_depth
+from ..preprocessing import CHANNELS, pixels_per_metre
 from ..rectangle import GraspRectangle
 from ..rgbd import RgbdFrame
 
@@ -57,11 +57,8 @@ def jaw_in_pixels(sample: LabelledFrame) -> float | None:
     """
     if sample.jaw_pixels is not None or sample.jaw_size is None:
         return sample.jaw_pixels
-    view = View.square(sample.frame.size)
-    seen = view_depth(sample.frame, view)
-    if seen is None or seen.density is None:
-        return None
-    return sample.jaw_size * seen.density / view.scale
+    density = pixels_per_metre(sample.frame)
+    return None if density is None else sample.jaw_size * density
 
 
 class Dataset(Protocol):
