@@ -440,6 +440,8 @@ def test_judge_counts_what_is_right(data_folder):
             return Detection((best,), best, Reason.OK, '', {}, (80, 0, 480, 480))
 
     assert 'n_rgbd' not in summary      # all of them have depth
+    none = summarize([replace(outcome, has_depth=False) for outcome in outcomes])
+    assert none['n_rgbd'] == 0 and 'plain_rgbd' not in none
     perfect = summarize(judge(Oracle(), data))
     assert perfect['plain'] == perfect['strict'] == perfect['located'] == 1
 

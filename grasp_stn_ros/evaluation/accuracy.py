@@ -121,7 +121,9 @@ def summarize(outcomes: list[Outcome]) -> dict[str, float]:
 def _with_depth(outcomes: list[Outcome]) -> dict[str, float]:
     """The same for the frames with depth, where not all have it."""
     some = [o for o in outcomes if o.has_depth]
-    if len(some) in (0, len(outcomes)):
+    if len(some) == len(outcomes):
         return {}
+    if not some:
+        return {'n_rgbd': 0}
     return {'plain_rgbd': float(np.mean([o.plain for o in some])),
             'strict_rgbd': float(np.mean([o.strict for o in some])), 'n_rgbd': len(some)}
