@@ -226,7 +226,8 @@ def test_published_are_the_weights_that_were_measured(tmp_path):
               'machine': {'cpu': 'e'}}
     (tmp_path / 'old.json').write_text(json.dumps(result))
     (tmp_path / 'of_a.json').write_text(json.dumps(
-        {**result, 'weights_sha256': checkpoint.read_sidecar(paths[0])['sha256']}))
+        {**result, 'weights_sha256': checkpoint.read_sidecar(paths[0])['sha256'],
+         'modality': 'rgb', 'jaw_told': True}))
     (tmp_path / 'list.json').write_text('[]')
 
     def publish(weights, *results):
@@ -245,6 +246,7 @@ def test_published_are_the_weights_that_were_measured(tmp_path):
     assert more.exit_code == 0 and 'old.json does not say which weights' in more.output
     assert set(checkpoint.read_sidecar(paths[2])['metrics']) == {'of_a', 'old'}
     card = paths[2].with_suffix('.md').read_text()
+    assert '(RGB only, the size of the jaws in pixels told) | 50.0% | 4 | x' in card
     refused = publish(paths[1], 'old.json')
     assert refused.exit_code == 1 and 'out.safetensors exists' in refused.output
     assert checkpoint.digest(checkpoint.load(paths[2])[0]) == \

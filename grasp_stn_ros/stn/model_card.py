@@ -23,8 +23,8 @@ _FIGURES = {
 }
 # Not shares, but errors of the score.
 _ERRORS = {'ece': 'expected calibration error of the score'}
-_PROVENANCE = ('modality', 'holes', 'turns', 'n', 'n_rgbd', 'seed', 'split', 'candidates',
-               'command', 'commit', 'date', 'machine')
+_PROVENANCE = ('modality', 'holes', 'jaw_told', 'turns', 'n', 'n_rgbd', 'seed', 'split',
+               'candidates', 'command', 'commit', 'date', 'machine')
 
 
 def summary(result: dict[str, Any]) -> dict[str, Any]:
@@ -102,12 +102,15 @@ def _seed(metrics: dict[str, Any]) -> str:
 
 def _condition(metrics: dict[str, Any]) -> str:
     """What the images lacked in a measurement, or was added to it."""
-    notes = {'rgb': 'RGB only', 'depth': 'depth only'}.get(metrics.get('modality', ''), '')
+    modality = {'rgb': 'RGB only', 'depth': 'depth only'}.get(metrics.get('modality', ''))
+    notes = [modality] if modality else []
+    if metrics.get('jaw_told'):
+        notes.append('the size of the jaws in pixels told')
     if metrics.get('holes'):
-        notes += f'{metrics["holes"]:.0%} more holes in the depth'
+        notes.append(f'{metrics["holes"]:.0%} more holes in the depth')
     if metrics.get('turns', 1) > 1:
-        notes += f'ensemble of {metrics["turns"]} turned views'
-    return f' ({notes})' if notes else ''
+        notes.append(f'ensemble of {metrics["turns"]} turned views')
+    return f' ({", ".join(notes)})' if notes else ''
 
 
 def _score_note(config: dict[str, Any]) -> str:
