@@ -52,6 +52,6 @@ def test_one_picture_from_files_to_sheet_and_json(script, tmp_path):
     assert done.exit_code == 0, done.output
     result = json.loads((tmp_path / 'real.json').read_text())
     assert result['n'] == 1 and result['rows'][0]['reason'] == 'OK'
-    assert set(result['cameras']) == {'rgbd', 'depth', 'rgb'}
+    assert set(result['cameras']) == {'rgbd', 'depth', 'rgb', 'rgb, jaws told'}
     assert result['cameras']['rgbd']['primesense, single object']['on_object'] == 1
     assert cv2.imread(str(tmp_path / 'sheet.png')).shape[2] == 3
