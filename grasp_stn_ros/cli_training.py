@@ -143,8 +143,10 @@ def train(system_name: str, data: tuple[Path, ...], share: float | None, own: bo
             torch.manual_seed(settings.seed)
             start = with_photographs(config, start, photographs)
             config = start.config
-        if teachers and isinstance(settings.augmentation, Augmentation):
-            settings = replace(settings, augmentation=replace(settings.augmentation, whole=True))
+        if isinstance(settings.augmentation, Augmentation):
+            settings = replace(settings, augmentation=replace(
+                settings.augmentation, whole=settings.augmentation.whole or bool(teachers),
+                told_jaw=getattr(config, 'told_jaw', 0.0)))
         trainer = Trainer(frames, out, settings, config, fine_tuning() if finetune else None,
                           device=device, threads=threads, system=system, start=start,
                           teachers=Teachers.load(teachers) if teachers else None,

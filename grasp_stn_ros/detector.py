@@ -26,11 +26,11 @@ from .package_files import places
 from .preprocessing import (
     CHANNELS,
     HEIGHT_SCALE,
-    INPUT_SIZE,
     MINIMUM_REGION,
     NetworkInput,
     View,
     preprocess,
+    size_for_jaw,
 )
 from .reasons import GraspError, Reason
 from .rectangle import GraspRectangle, transform_rectangles, wrap_angle
@@ -141,13 +141,11 @@ class GraspDetector:
         self.middle_weight = middle_weight
         self._on_gpu: TensorPreprocessor | None = None
         self._cuda_graph = cuda_graph
-        # For images with and without depth, the finger depth that is a part of them, and with and
-        # without a mask: the number of inputs.
-        self._graphs: dict[tuple[bool, float, int], CudaGraph] = {}
+        # For images with and without depth, the finger depth that is a part of them, with and
+        # without a mask: the number of inputs, and the size of the view.
+        self._graphs: dict[tuple[bool, float, int, int], CudaGraph] = {}
         # Of all frames: fresh memory for each would cost a millisecond of page faults.
-        self._channels = np.zeros((CHANNELS, INPUT_SIZE, INPUT_SIZE), np.float32)
-        self._image = torch.zeros(1, CHANNELS, INPUT_SIZE, INPUT_SIZE).to(
-            memory_format=torch.channels_last)
+        self._inputs: dict[int, tuple[np.ndarray, torch.Tensor]] = {}
         # Where the network may use a second core, its input may as well.
         self._helper = (ThreadPoolExecutor(1, 'preprocessing')
                         if torch.get_num_threads() > 1 else None)
@@ -228,6 +226,8 @@ class GraspDetector:
             view = View.of_region(*_checked_region(region, frame.size))
         else:
             view = View.square(frame.size)
+        if jaw_pixels is not None:
+            view = self._view_of_jaw(view, frame, jaw_pixels)
         clock = _Stopwatch()
         seen: list[list[Candidate]] = []
         first: NetworkInput | None = None
@@ -252,6 +252,13 @@ class GraspDetector:
             reason, message = Reason.MASKED, Reason.MASKED.sentence
         return Detection(tuple(candidates), best, reason, message, clock.milliseconds,
                          view.region, first.support)
+
+    def _view_of_jaw(self, view: View, frame: RgbdFrame, jaw_pixels: float) -> View:
+        """Show as much as ``view``, larger where the network wants that without depth."""
+        wanted = getattr(self._model.config, 'told_jaw', 0.0)
+        if not wanted or (self.modality != 'rgb' and _has_depth(frame, view.region)):
+            return view
+        return View.of_region(*view.region, size_for_jaw(jaw_pixels * view.scale, wanted))
 
     def _place(self) -> None:
         """Move the network to the device, or do what is left when that is full."""
@@ -306,8 +313,13 @@ class GraspDetector:
                 return self._on_gpu(frame, view, use_rgb, use_depth)
             except torch.OutOfMemoryError as error:
                 self._fall_back(error)
-        return self._image, preprocess(frame, view, use_rgb, use_depth, self._channels,
-                                       self._helper, self._image[0].permute(1, 2, 0).numpy())
+        if view.size not in self._inputs:
+            shape = CHANNELS, view.size, view.size
+            self._inputs[view.size] = (np.zeros(shape, np.float32), torch.zeros(1, *shape).to(
+                memory_format=torch.channels_last))
+        channels, image = self._inputs[view.size]
+        return image, preprocess(frame, view, use_rgb, use_depth, channels, self._helper,
+                                 image[0].permute(1, 2, 0).numpy())
 
     def _infer(self, image: torch.Tensor, jaw: float, with_depth: bool,
                lap: Callable[[str], None], allowed: np.ndarray | None) -> dict[str, np.ndarray]:
@@ -337,7 +349,7 @@ class GraspDetector:
             inputs.append(torch.from_numpy(allowed[None]).to(self.device))
         with torch.inference_mode():
             if self._cuda_graph and self.device.type == 'cuda':
-                key = with_depth, self.gripper.finger_depth, len(inputs)
+                key = with_depth, self.gripper.finger_depth, len(inputs), image.shape[-1]
                 if key not in self._graphs:
                     # Of another gripper's fingers nobody will ask again.
                     self._graphs = {k: g for k, g in self._graphs.items() if k[1] == key[1]}

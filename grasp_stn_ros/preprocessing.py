@@ -34,6 +34,9 @@ from .rgbd import CameraIntrinsics, RgbdFrame
 from .support_plane import SupportPlane, fit_support_plane
 
 INPUT_SIZE = 400
+# Of views that are larger than that, see size_for_jaw; all are whole multiples of the trunk's
+# coarsest stride.
+LARGEST_SIZE, _SIZE_STEP = 688, 48
 # Pixels of the longer side of a region that is looked at, at least.
 MINIMUM_REGION = 32
 CHANNELS = 7
@@ -127,6 +130,20 @@ class View:
         low, high = corners.min(axis=0), corners.max(axis=0)
         return (float(low[0] + 0.5), float(low[1] + 0.5),
                 float(high[0] - low[0]), float(high[1] - low[1]))
+
+
+def size_for_jaw(jaw: float, wanted: float) -> int:
+    """
+    Size of a view in which jaws get ``wanted`` pixels that have ``jaw`` in one of INPUT_SIZE.
+
+    Without depth a network sees how large things are only where all views have one scale. It is
+    kept to some percent: a network is slow at first with a size that is new to it, so that there
+    are few. No view is smaller than INPUT_SIZE, and none larger than :data:`LARGEST_SIZE`.
+    """
+    if not (jaw > 0 and wanted > 0):
+        return INPUT_SIZE
+    steps = round((min(wanted / jaw, 10.0) - 1) * INPUT_SIZE / _SIZE_STEP)
+    return min(max(INPUT_SIZE + steps * _SIZE_STEP, INPUT_SIZE), LARGEST_SIZE)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """A device without memory, and the precisions that there are on a CPU."""
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 import math
 import os
 import re
@@ -15,11 +16,12 @@ pytest.importorskip('torch', reason='torch is missing: run `make setup`')
 import torch
 
 import grasp_stn_ros
-from grasp_stn_ros.detector import GraspDetector, cpu_has_bf16
+from grasp_stn_ros.detector import GraspDetector, cpu_has_bf16, default_weights
 from grasp_stn_ros.evaluation.benchmark import frames
 from grasp_stn_ros.reasons import GraspError, Reason
 from grasp_stn_ros.rectangle import is_correct
 from grasp_stn_ros.rgbd import CameraIntrinsics, RgbdFrame
+from grasp_stn_ros.stn import checkpoint
 from grasp_stn_ros.stn.multi_stage import ModelConfig, MultiStageSTN
 
 FRAME = RgbdFrame(np.full((240, 320, 3), 90, np.uint8), np.full((240, 320), 0.8, np.float32),
@@ -150,3 +152,38 @@ def test_threads_that_wait_sleep_soon_unless_the_user_has_decided(chosen, expect
     if not spins:
         pytest.skip("this PyTorch's OpenMP is not GCC's; install the one of requirements.txt")
     assert set(spins) == {expected}
+
+
+def test_told_jaws_have_the_same_size_in_every_view_without_depth(monkeypatch):
+    network, _ = checkpoint.load(default_weights())
+    network.config = replace(network.config, told_jaw=14.0)
+    detector = GraspDetector(network, device='cpu')
+    seen = []
+    infer = detector._infer
+
+    def watched(image, jaw, with_depth, *more):
+        seen.append((image.shape[-1], round(jaw, 1), with_depth))
+        return infer(image, jaw, with_depth, *more)
+
+    monkeypatch.setattr(detector, '_infer', watched)
+    frame = next(iter(frames(1, seed=5)))
+    blind = replace(frame, depth=None)
+    plain = detector.detect(blind, need_pose=False)
+    found = detector.detect(blind, need_pose=False, jaw_pixels=12.0)
+    assert detector.detect(frame, jaw_pixels=12.0).best is not None
+    nothing = replace(frame, depth=np.full_like(frame.depth, math.nan))
+    assert detector.detect(nothing, need_pose=False, jaw_pixels=12.0).candidates[0].score \
+        == pytest.approx(found.candidates[0].score, abs=1e-4)
+    detector.modality = 'rgb'
+    detector.detect(frame, need_pose=False, jaw_pixels=12.0)
+    # 12 of 480 image pixels are 10 of 400, and 13.6 of 544.
+    assert seen == [(400, 0.0, False), (544, 13.6, False), (400, 10.0, True), (544, 13.6, False),
+                    (544, 13.6, False)]
+    # What is looked at is the same, only finer, and so is what is found.
+    assert found.region == pytest.approx(plain.region)
+    assert any(is_correct(c.rectangle, [plain.best.rectangle]) for c in found.candidates)
+    x, y, width, height = region = (200.0, 160.0, 300.0, 200.0)
+    detection = detector.detect(blind, region, need_pose=False, jaw_pixels=6.0)
+    assert seen[-1] == (688, 13.8, False) and detection.candidates
+    assert all(x - 1 <= c.rectangle.x <= x + width and y - 1 <= c.rectangle.y <= y + height
+               for c in detection.candidates)

@@ -20,7 +20,12 @@ from grasp_stn_ros.stn.efficientnet import PhotographFeatures, PretrainedError, 
 from grasp_stn_ros.stn.multi_stage import ModelConfig, MultiStageSTN
 from grasp_stn_ros.training import validation
 from grasp_stn_ros.training.distillation import Teachers
-from grasp_stn_ros.training.joining import join_networks, split_networks
+from grasp_stn_ros.training.joining import (
+    answers_alike_with_depth,
+    average_weights,
+    join_networks,
+    split_networks,
+)
 from grasp_stn_ros.training.losses import LossSettings
 from grasp_stn_ros.training.objectives import multi_stage
 from grasp_stn_ros.training.pretrained import with_photographs
@@ -275,14 +280,24 @@ def test_what_was_joined_comes_apart_and_another_may_take_a_place(joined, tmp_pa
     assert again.exit_code == 1 and 'exists' in again.output
     with torch.no_grad():
         part.trunk.stage4[0].conv.weight.add_(1.0)
+    part.config = replace(part.config, told_jaw=14.0)
     checkpoint.save(tmp_path / 'better.safetensors', part, {'training': {'images': 11}})
     renewed, notes = join_networks(tmp_path / 'taught.safetensors',
                                    tmp_path / 'better.safetensors')
-    assert renewed.config == taught.config and notes['training']['without_depth'] == {'images': 11}
+    # What the size of the jaws is good for goes with the network that is told it.
+    assert renewed.config == replace(taught.config, told_jaw=14.0)
+    assert notes['training']['without_depth'] == {'images': 11}
     assert 'metrics' not in notes, 'they are of another network'
     for name, value in renewed.state_dict().items():
         assert torch.equal(value, taught.state_dict()[name]) \
             != (name == 'without_depth.trunk.stage4.0.conv.weight')
+    checkpoint.save(tmp_path / 'renewed.safetensors', renewed)
+    with_depth, without = split_networks(tmp_path / 'renewed.safetensors')
+    assert (with_depth[0].config.told_jaw, without[0].config.told_jaw) == (0.0, 14.0)
+    assert answers_alike_with_depth(*(tmp_path / f'{name}.safetensors'
+                                      for name in ('renewed', 'taught')))
+    mean, _ = average_weights([joined / 'colours.safetensors', tmp_path / 'better.safetensors'])
+    assert mean.config == part.config
 
 
 def test_results_with_depth_outlive_another_network_for_images_without(joined, tmp_path):

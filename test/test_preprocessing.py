@@ -10,7 +10,16 @@ from hypothesis import strategies as st
 import numpy as np
 import pytest
 
-from grasp_stn_ros.preprocessing import HEIGHT_SCALE, View, _whole_pixels, fill_holes, preprocess
+from grasp_stn_ros.preprocessing import (
+    HEIGHT_SCALE,
+    INPUT_SIZE,
+    LARGEST_SIZE,
+    View,
+    _whole_pixels,
+    fill_holes,
+    preprocess,
+    size_for_jaw,
+)
 from grasp_stn_ros.reasons import GraspError, Reason
 from grasp_stn_ros.rgbd import CameraIntrinsics, RgbdFrame, clean_depth, depth_from_millimetres
 from grasp_stn_ros.support_plane import fit_support_plane
@@ -298,3 +307,13 @@ def test_strips_are_no_part_of_the_result():
 def test_channels_that_are_not_contiguous_are_refused():
     with pytest.raises(ValueError, match='contiguous'):
         preprocess(table_frame()[0], out=np.empty((400, 400, 7), np.float32).transpose(2, 0, 1))
+
+
+@pytest.mark.parametrize('jaw, size', [
+    (14.0, 400), (30.0, 400), (10.0, 544), (12.5, 448), (13.4, 400), (1.0, LARGEST_SIZE),
+    (1e-300, LARGEST_SIZE), (0.0, 400), (-1.0, 400), (math.nan, 400), (math.inf, 400)])
+def test_a_view_grows_until_jaws_have_the_pixels_that_are_wanted(jaw, size):
+    assert size_for_jaw(jaw, 14.0) == size
+    assert size_for_jaw(jaw, 0.0) == INPUT_SIZE
+    # The coarsest features have a cell for 16 pixels.
+    assert size % 16 == 0

@@ -187,6 +187,27 @@ def test_the_jaws_are_told_without_depth():
     assert WithJaw([replace(sample, jaw_pixels=31.0)])[0].jaw_pixels == 31
 
 
+def test_views_of_told_jaws_have_one_scale():
+    depth = np.full((480, 640), 0.8, np.float32)
+    sample = LabelledFrame('x', RgbdFrame(np.full((480, 640, 3), 30, np.uint8), depth,
+                                          CameraIntrinsics(525, 525, 319.5, 239.5)),
+                           np.array([[320.0, 240, 0, 60, 13.125]]), np.ones(1), jaw_size=0.02)
+    settings = Augmentation(no_colour=0.0, no_depth=1.0, no_jaw=0.0, jaw_without_depth=1.0,
+                            told_jaw=14.0)
+    rng = np.random.default_rng(0)
+    told = [settings(sample, rng) for _ in range(30)]
+    # 13.1 px in the image are 10.9 of a view of 400; one of 496 gives them 13.6.
+    jaws = np.array([jaw for _, _, _, jaw in told])
+    nominal = 525 / 0.8 * 0.02 * 496 / 480
+    assert np.all(abs(np.log(jaws / nominal)) < 0.07) and np.ptp(jaws) > 0.5
+    for _, rectangles, _, jaw in told:
+        np.testing.assert_allclose(rectangles[:, 4], jaw, rtol=1e-3)
+    # Where they are kept from the network, or it sees depth, the view is any.
+    for other in (replace(settings, no_jaw=1.0), replace(settings, no_depth=0.0)):
+        extents = [r[0, 4] for _, r, _, _ in (other(sample, rng) for _ in range(30)) if len(r)]
+        assert np.mean(extents) < 12 and np.ptp(extents) > 2
+
+
 def test_a_network_comes_closer_to_its_teachers():
     torch.manual_seed(0)
     model, teachers = MultiStageSTN(TINY), Teachers([MultiStageSTN(TINY), MultiStageSTN(TINY)])

@@ -8,7 +8,7 @@ import math
 import cv2
 import numpy as np
 
-from ..preprocessing import CHANNELS, INPUT_SIZE, View, preprocess
+from ..preprocessing import CHANNELS, INPUT_SIZE, View, preprocess, size_for_jaw
 from ..reasons import GraspError
 from ..rectangle import transform_rectangles
 from .sample import LabelledFrame, jaw_in_pixels
@@ -39,17 +39,26 @@ class Augmentation:
     # Share of views whose depth is kept from the network to which the size of the jaws in pixels
     # is told all the same, as by who knows how far the camera is from the support.
     jaw_without_depth: float = 0.0
+    told_jaw: float = 0.0        # view pixels that such jaws have, as the network wants it
     whole: bool = False          # also every view with all its modalities, for teachers
 
     def __call__(self, sample: LabelledFrame, rng: np.random.Generator) \
             -> TrainingView:
         """Draw a view of ``sample``."""
-        view = self._view(sample, rng)
-        modality = rng.random()
         frame = sample.frame
         has_depth = frame.depth is not None
+        modality = rng.random()
         use_rgb = not (has_depth and modality < self.no_colour)
         use_depth = has_depth and (not use_rgb or modality < 1 - self.no_depth)
+        # Without depth a size in metres has no size in pixels.
+        size, pixels = sample.jaw_size if use_depth else None, sample.jaw_pixels
+        told = None
+        if has_depth and not use_depth and self.jaw_without_depth \
+                and rng.random() < self.jaw_without_depth:
+            pixels = told = jaw_in_pixels(sample)
+        if rng.random() < self.no_jaw:
+            size = pixels = told = None
+        view = self._view(sample, told, rng)
         if frame.depth is not None and use_depth and rng.random() < self.holes:
             frame = replace(frame, depth=_with_holes(frame.depth, rng))
         try:
@@ -68,19 +77,17 @@ class Augmentation:
             channels[:3] *= use_rgb
             channels[3:CHANNELS] *= use_depth
         rectangles, kept = to_view(sample.rectangles, view)
-        # Without depth a size in metres has no size in pixels.
-        size, pixels = sample.jaw_size if use_depth else None, sample.jaw_pixels
-        if has_depth and not use_depth and self.jaw_without_depth \
-                and rng.random() < self.jaw_without_depth:
-            pixels = jaw_in_pixels(sample)
-        jaw = 0.0 if rng.random() < self.no_jaw else prepared.jaw(size, pixels)
-        return channels, rectangles[kept], sample.success[kept], jaw
+        return channels, rectangles[kept], sample.success[kept], prepared.jaw(size, pixels)
 
-    def _view(self, sample: LabelledFrame, rng: np.random.Generator) -> View:
+    def _view(self, sample: LabelledFrame, told: float | None, rng: np.random.Generator) -> View:
         width, height = sample.frame.size
         shown = max(sample.region[2:]) if sample.region else min(width, height)
-        nominal = self.nominal or INPUT_SIZE / shown
-        scale = nominal * math.exp(rng.uniform(-self.log_scale, self.log_scale))
+        nominal, spread = self.nominal or INPUT_SIZE / shown, self.log_scale
+        if told and self.told_jaw:
+            # Hardly another scale than in use, where the network is told as much.
+            nominal = size_for_jaw(told * INPUT_SIZE / shown, self.told_jaw) / shown
+            spread /= 4
+        scale = nominal * math.exp(rng.uniform(-spread, spread))
         if self.anywhere and rng.random() < self.anywhere:
             target = rng.uniform(0, 1, 2) * [width - 1, height - 1]
         elif len(sample.rectangles):

@@ -46,6 +46,9 @@ def average_weights(paths: Sequence[str | Path]) -> tuple[GraspNetwork, dict[str
         network, sidecar = checkpoint.load(path)
         network.config = replace(network.config, calibration=(1.0, 0.0))
         first = networks[0] if networks else network
+        if isinstance(network.config, ModelConfig) and isinstance(first.config, ModelConfig):
+            # Of the last: it is about what is shown to the network, not about its weights.
+            first.config = replace(first.config, told_jaw=network.config.told_jaw)
         if (network.ARCHITECTURE, network.config) != (first.ARCHITECTURE, first.config):
             raise checkpoint.CheckpointError(
                 f'{path} holds another network than {paths[0]}: {network.ARCHITECTURE} '
@@ -67,7 +70,8 @@ def join_networks(with_depth: str | Path, without_depth: str | Path) \
     One network of two: images with depth go to the first, images without to the second.
 
     Where the first has been joined before, the second takes the place of the one for images
-    without depth. Features of photographs stay with the second. Returns the network and the notes
+    without depth. Features of photographs stay with the second, and the larger views where it is
+    told the size of the jaws. Returns the network and the notes
     of the first's sidecar, to whose training that of the second is added. The calibration is that
     of the first. Raises :class:`checkpoint.CheckpointError`, also where the two are not of one
     kind.
@@ -82,7 +86,7 @@ def join_networks(with_depth: str | Path, without_depth: str | Path) \
         raise checkpoint.CheckpointError(
             f'{without_depth} holds another network than {with_depth}: {alike[1]}, not {alike[0]}')
     joined = MultiStageSTN(replace(first.config, photographs=second.config.photographs,
-                                   without_depth=True))
+                                   told_jaw=second.config.told_jaw, without_depth=True))
     assert joined.without_depth is not None
     kept = joined.state_dict().keys()
     joined.load_state_dict({
@@ -108,10 +112,12 @@ def split_networks(joined: str | Path) -> list[tuple[MultiStageSTN, dict[str, An
     trainings = training, training.pop('without_depth', {})
     training.pop('finger_depths', None)
     parts = []
-    for part, own, photographs in ((network, trainings[0], False),
-                                   (network.without_depth, trainings[1],
-                                    network.config.photographs)):
-        alone = MultiStageSTN(replace(_alone(part), photographs=photographs))
+    for part, own, config in (
+            (network, trainings[0], _alone(network)),
+            (network.without_depth, trainings[1],
+             replace(_alone(network), photographs=network.config.photographs,
+                     told_jaw=network.config.told_jaw))):
+        alone = MultiStageSTN(config)
         state = part.state_dict()
         alone.load_state_dict({name: state[name] for name in alone.state_dict()})
         parts.append((alone.eval(), {**_notes(sidecar), 'training': own}))
@@ -127,7 +133,8 @@ def answers_alike_with_depth(a: str | Path, b: str | Path) -> bool:
     """
     first, second = _load(a)[0], _load(b)[0]
     if None in (first.without_depth, second.without_depth) or \
-            replace(first.config, photographs=False) != replace(second.config, photographs=False):
+            len({replace(network.config, photographs=False, told_jaw=0.0)
+                 for network in (first, second)}) > 1:
         return False
     states = first.state_dict(), second.state_dict()
     return all(torch.equal(value, states[1][name]) for name, value in states[0].items()
@@ -149,5 +156,5 @@ def _notes(sidecar: dict[str, Any]) -> dict[str, Any]:
 
 def _alone(network: MultiStageSTN) -> ModelConfig:
     """What two networks have in common that can be joined."""
-    return replace(network.config, calibration=(1.0, 0.0), photographs=False, without_depth=False,
-                   finger_depths=())
+    return replace(network.config, calibration=(1.0, 0.0), photographs=False, told_jaw=0.0,
+                   without_depth=False, finger_depths=())
