@@ -531,7 +531,8 @@ def _picture_path(stages: Path, index: int, many: bool) -> Path:
                    'candidates start there.')
 @click.option('--jaw-pixels', type=click.FloatRange(0, min_open=True),
               help='Height of the jaw plates in pixels where the objects stand: f times their '
-                   'height over the distance. For images without depth; wins over depth.')
+                   'height over the distance. For images without depth, which are then looked at '
+                   'in a scale that the network knows; wins over depth.')
 @click.option('--minimum-score', type=click.FloatRange(0, 1), default=MINIMUM_SCORE,
               show_default=True, help='Below this score a candidate is no grasp.')
 @pose_options
