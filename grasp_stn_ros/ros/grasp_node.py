@@ -40,8 +40,8 @@ from .transforms import Transforms
 from .worker import Worker
 
 # Longest waits after a signal, seconds: for callbacks that are running, and for a step of the
-# start, such as loading the weights. Less than the five that `ros2 launch` waits.
-_STOP_SECONDS, _START_SECONDS = 1.5, 4.0
+# start, such as importing PyTorch, which takes many on a slow disk and leaves nothing behind.
+_STOP_SECONDS, _START_SECONDS = 1.5, 1.0
 
 
 class StartError(RuntimeError):
