@@ -146,7 +146,7 @@ def train(system_name: str, data: tuple[Path, ...], share: float | None, own: bo
         if isinstance(settings.augmentation, Augmentation):
             settings = replace(settings, augmentation=replace(
                 settings.augmentation, whole=settings.augmentation.whole or bool(teachers),
-                told_jaw=getattr(config, 'told_jaw', 0.0)))
+                told_jaw=config.told_jaw))
         trainer = Trainer(frames, out, settings, config, fine_tuning() if finetune else None,
                           device=device, threads=threads, system=system, start=start,
                           teachers=Teachers.load(teachers) if teachers else None,

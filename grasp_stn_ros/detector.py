@@ -257,7 +257,7 @@ class GraspDetector:
 
     def _view_of_jaw(self, view: View, frame: RgbdFrame, jaw_pixels: float) -> View:
         """Show as much as ``view``, larger where the network wants that without depth."""
-        wanted = getattr(self._model.config, 'told_jaw', 0.0)
+        wanted = self._model.config.told_jaw
         if not wanted or (self.modality != 'rgb' and _has_depth(frame, view.region)):
             return view
         return View.of_region(*view.region, size_for_jaw(jaw_pixels * view.scale, wanted))

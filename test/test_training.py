@@ -164,11 +164,16 @@ def test_teachers_see_what_is_kept_from_the_network():
     assert np.array_equal(everything[0][:7], everything[0][7:]) and everything[3] > 0
 
 
-def test_the_jaws_are_told_without_depth():
+def _flat_table(jaw: float) -> LabelledFrame:
+    """A table 0.8 m away with one label, whose jaws of 20 mm have ``jaw`` pixels."""
     depth = np.full((480, 640), 0.8, np.float32)
-    sample = LabelledFrame('x', RgbdFrame(np.full((480, 640, 3), 30, np.uint8), depth,
-                                          CameraIntrinsics(525, 525, 319.5, 239.5)),
-                           np.array([[320.0, 240, 0, 60, 20]]), np.ones(1), jaw_size=0.02)
+    return LabelledFrame('x', RgbdFrame(np.full((480, 640, 3), 30, np.uint8), depth,
+                                        CameraIntrinsics(525, 525, 319.5, 239.5)),
+                         np.array([[320.0, 240, 0, 60, jaw]]), np.ones(1), jaw_size=0.02)
+
+
+def test_the_jaws_are_told_without_depth():
+    sample = _flat_table(jaw=20)
     settings = Augmentation(no_colour=0.0, no_depth=1.0, no_jaw=0.0, jaw_without_depth=1.0,
                             log_scale=0.0)
     channels, _, _, jaw = settings(sample, np.random.default_rng(0))
@@ -188,10 +193,7 @@ def test_the_jaws_are_told_without_depth():
 
 
 def test_views_of_told_jaws_have_one_scale():
-    depth = np.full((480, 640), 0.8, np.float32)
-    sample = LabelledFrame('x', RgbdFrame(np.full((480, 640, 3), 30, np.uint8), depth,
-                                          CameraIntrinsics(525, 525, 319.5, 239.5)),
-                           np.array([[320.0, 240, 0, 60, 13.125]]), np.ones(1), jaw_size=0.02)
+    sample = _flat_table(jaw=13.125)
     settings = Augmentation(no_colour=0.0, no_depth=1.0, no_jaw=0.0, jaw_without_depth=1.0,
                             told_jaw=14.0)
     rng = np.random.default_rng(0)

@@ -29,9 +29,6 @@ class ModelConfig(NetworkConfig):
     gripper_input: bool = False       # the height of the jaw plates is told where it is known
     location_weight: float = 0.0      # exponent of the location's probability in the score
     refinements: int = 0              # how often the fit starts again from its own rectangle
-    # View pixels that the jaws have at least where they are told and there is no depth: the view
-    # is larger then, as preprocessing.size_for_jaw says. 0 = never.
-    told_jaw: float = 0.0
     photographs: bool = False         # features of photographs where an image has no depth
     without_depth: bool = False       # a second network for images that have no depth
     # For tips so far below the surface, metres, ascending, the classifier says whether they lift.

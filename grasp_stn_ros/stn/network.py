@@ -31,6 +31,9 @@ class NetworkConfig:
     candidates: int = 4
     calibration: tuple[float, float] = (1.0, 0.0)   # of the score, see StageOutputs
     middle_weight: float = 0.0                      # 1/m, see grasp_stn_ros.middle
+    # View pixels that the jaws have at least where they are told and there is no depth: the view
+    # is larger then, as preprocessing.size_for_jaw says. 0 = never.
+    told_jaw: float = 0.0
 
     def __post_init__(self):
         """Lists from JSON become tuples."""

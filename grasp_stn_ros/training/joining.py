@@ -46,9 +46,8 @@ def average_weights(paths: Sequence[str | Path]) -> tuple[GraspNetwork, dict[str
         network, sidecar = checkpoint.load(path)
         network.config = replace(network.config, calibration=(1.0, 0.0))
         first = networks[0] if networks else network
-        if isinstance(network.config, ModelConfig) and isinstance(first.config, ModelConfig):
-            # Of the last: it is about what is shown to the network, not about its weights.
-            first.config = replace(first.config, told_jaw=network.config.told_jaw)
+        # Of the last: it is about what is shown to the network, not about its weights.
+        first.config = replace(first.config, told_jaw=network.config.told_jaw)
         if (network.ARCHITECTURE, network.config) != (first.ARCHITECTURE, first.config):
             raise checkpoint.CheckpointError(
                 f'{path} holds another network than {paths[0]}: {network.ARCHITECTURE} '
@@ -71,10 +70,9 @@ def join_networks(with_depth: str | Path, without_depth: str | Path) \
 
     Where the first has been joined before, the second takes the place of the one for images
     without depth. Features of photographs stay with the second, and the larger views where it is
-    told the size of the jaws. Returns the network and the notes
-    of the first's sidecar, to whose training that of the second is added. The calibration is that
-    of the first. Raises :class:`checkpoint.CheckpointError`, also where the two are not of one
-    kind.
+    told the size of the jaws. Returns the network and the notes of the first's sidecar, to whose
+    training that of the second is added. The calibration is that of the first. Raises
+    :class:`checkpoint.CheckpointError`, also where the two are not of one kind.
     """
     first, sidecar = _load(with_depth)
     second, other = _load(without_depth)
@@ -85,8 +83,8 @@ def join_networks(with_depth: str | Path, without_depth: str | Path) \
     if alike[0] != alike[1]:
         raise checkpoint.CheckpointError(
             f'{without_depth} holds another network than {with_depth}: {alike[1]}, not {alike[0]}')
-    joined = MultiStageSTN(replace(first.config, photographs=second.config.photographs,
-                                   told_jaw=second.config.told_jaw, without_depth=True))
+    joined = MultiStageSTN(replace(first.config, **_without_depth(second.config),
+                                   without_depth=True))
     assert joined.without_depth is not None
     kept = joined.state_dict().keys()
     joined.load_state_dict({
@@ -115,8 +113,7 @@ def split_networks(joined: str | Path) -> list[tuple[MultiStageSTN, dict[str, An
     for part, own, config in (
             (network, trainings[0], _alone(network)),
             (network.without_depth, trainings[1],
-             replace(_alone(network), photographs=network.config.photographs,
-                     told_jaw=network.config.told_jaw))):
+             replace(_alone(network), **_without_depth(network.config)))):
         alone = MultiStageSTN(config)
         state = part.state_dict()
         alone.load_state_dict({name: state[name] for name in alone.state_dict()})
@@ -133,8 +130,7 @@ def answers_alike_with_depth(a: str | Path, b: str | Path) -> bool:
     """
     first, second = _load(a)[0], _load(b)[0]
     if None in (first.without_depth, second.without_depth) or \
-            len({replace(network.config, photographs=False, told_jaw=0.0)
-                 for network in (first, second)}) > 1:
+            replace(first.config, **_without_depth(second.config)) != second.config:
         return False
     states = first.state_dict(), second.state_dict()
     return all(torch.equal(value, states[1][name]) for name, value in states[0].items()
@@ -158,3 +154,8 @@ def _alone(network: MultiStageSTN) -> ModelConfig:
     """What two networks have in common that can be joined."""
     return replace(network.config, calibration=(1.0, 0.0), photographs=False, told_jaw=0.0,
                    without_depth=False, finger_depths=())
+
+
+def _without_depth(config: ModelConfig) -> dict[str, Any]:
+    """What in the configuration of two joined networks is of that for images without depth."""
+    return {'photographs': config.photographs, 'told_jaw': config.told_jaw}
