@@ -98,7 +98,6 @@ def train(system_name: str, data: tuple[Path, ...], share: float | None, own: bo
     import torch
 
     from .atomic import write_atomically
-    from .data.augmentation import Augmentation
     from .data.open import open_dataset
     from .data.sample import DataError
     from .stn import checkpoint
@@ -143,10 +142,6 @@ def train(system_name: str, data: tuple[Path, ...], share: float | None, own: bo
             torch.manual_seed(settings.seed)
             start = with_photographs(config, start, photographs)
             config = start.config
-        if isinstance(settings.augmentation, Augmentation):
-            settings = replace(settings, augmentation=replace(
-                settings.augmentation, whole=settings.augmentation.whole or bool(teachers),
-                told_jaw=config.told_jaw))
         trainer = Trainer(frames, out, settings, config, fine_tuning() if finetune else None,
                           device=device, threads=threads, system=system, start=start,
                           teachers=Teachers.load(teachers) if teachers else None,
@@ -219,6 +214,7 @@ def _fold(data, fold: int, object_wise: bool, seed: int, hold_back: float) \
 def _changed(settings: TrainingSettings, config: NetworkConfig, changes: tuple[str, ...]) \
         -> tuple[TrainingSettings, NetworkConfig]:
     """Apply ``GROUP.NAME=VALUE`` to the settings and the network's configuration."""
+    from .stn.network import BLIND_VIEWS
     for change in changes:
         place, _, text = change.partition('=')
         group, _, name = place.partition('.')
@@ -230,6 +226,8 @@ def _changed(settings: TrainingSettings, config: NetworkConfig, changes: tuple[s
         names = [f.name for f in fields(target) if not is_dataclass(getattr(target, f.name))]
         if name not in names:
             raise click.UsageError(f'--set {change}: {group} has {", ".join(names)}')
+        if group == 'augmentation' and name in BLIND_VIEWS:
+            raise click.UsageError(f'--set {change}: the network says that, set model.{name}')
         try:
             target = replace(target, **{name: json.loads(text)})
         except ValueError as error:

@@ -46,6 +46,8 @@ NORMAL_SIGMA, NORMAL_KERNEL = 1.5, 13
 # Columns of a matrix product that OpenBLAS computes in the calling thread. Its other threads would
 # go on spinning for milliseconds, on the cores that the network is about to need.
 _UNTHREADED = 20_000
+# Metres: jaws that stand for the scale of an image.
+_USUAL_JAW = 0.02
 # Bytes of an image -> [-1, 1].
 _COLOUR_TABLE = (np.arange(256, dtype=np.float32) * np.float32(1 / 127.5) - np.float32(1))
 # Only for images without a camera matrix: the focal length of common RGB-D cameras in units of
@@ -146,6 +148,11 @@ def size_for_jaw(jaw: float, wanted: float) -> int:
     return min(max(INPUT_SIZE + steps * _SIZE_STEP, INPUT_SIZE), LARGEST_SIZE)
 
 
+def jaw_at_distance(frame: RgbdFrame, distance: float) -> float:
+    """Height in image pixels of jaws of 20 mm that are ``distance`` metres from the camera."""
+    return _USUAL_JAW * _focal_length(frame) / distance
+
+
 @dataclass(frozen=True)
 class NetworkInput:
     """
@@ -209,6 +216,13 @@ def fill_holes(values: np.ndarray, valid: np.ndarray,
     return level
 
 
+def _focal_length(frame: RgbdFrame) -> float:
+    """Return that of the camera in pixels, or that of a common one."""
+    if frame.intrinsics is None:
+        return _DEFAULT_FOCAL_LENGTH * frame.size[0]
+    return math.sqrt(frame.intrinsics.fx * frame.intrinsics.fy)
+
+
 def _virtual_camera(frame: RgbdFrame, view: View) -> CameraIntrinsics:
     """
     Intrinsics of the camera that would take the view itself.
@@ -216,14 +230,12 @@ def _virtual_camera(frame: RgbdFrame, view: View) -> CameraIntrinsics:
     Turning or mirroring the image is turning or mirroring the world around the optical axis.
     """
     if frame.intrinsics is None:
-        focal = _DEFAULT_FOCAL_LENGTH * frame.size[0]
         x, y = (frame.size[0] - 1) / 2, (frame.size[1] - 1) / 2
     else:
-        focal = math.sqrt(frame.intrinsics.fx * frame.intrinsics.fy)
         x, y = frame.intrinsics.cx, frame.intrinsics.cy
     # Plain numbers, as in _whole_pixels.
     (a, b, c), (d, e, f) = view.matrix.tolist()
-    scaled = focal * view.scale
+    scaled = _focal_length(frame) * view.scale
     return CameraIntrinsics(scaled, scaled, a * x + b * y + c, d * x + e * y + f)
 
 

@@ -156,7 +156,7 @@ def test_threads_that_wait_sleep_soon_unless_the_user_has_decided(chosen, expect
 
 def test_told_jaws_have_the_same_size_in_every_view_without_depth(monkeypatch):
     network, _ = checkpoint.load(default_weights())
-    network.config = replace(network.config, told_jaw=14.0)
+    network.config = replace(network.config, told_jaw=14.0, assumed_distance=0.0)
     detector = GraspDetector(network, device='cpu')
     seen = []
     infer = detector._infer
@@ -187,3 +187,40 @@ def test_told_jaws_have_the_same_size_in_every_view_without_depth(monkeypatch):
     assert seen[-1] == (688, 13.8, False) and detection.candidates
     assert all(x - 1 <= c.rectangle.x <= x + width and y - 1 <= c.rectangle.y <= y + height
                for c in detection.candidates)
+
+
+def test_a_camera_without_depth_is_taken_to_be_as_far_as_its_network_says(monkeypatch):
+    network, _ = checkpoint.load(default_weights())
+    network.config = replace(network.config, told_jaw=14.0, assumed_distance=0.7)
+    detector = GraspDetector(network, device='cpu')
+    seen = []
+    infer = detector._infer
+
+    def watched(image, jaw, with_depth, *more):
+        seen.append((image.shape[-1], round(jaw, 1), with_depth))
+        return infer(image, jaw, with_depth, *more)
+
+    monkeypatch.setattr(detector, '_infer', watched)
+    frame = next(iter(frames(1, seed=5)))
+    blind = replace(frame, depth=None)
+    # 525 px * 20 mm / 0.7 m are 15 of 480 image pixels, 12.5 of 400 and 14 of 448.
+    assert detector.detect(blind, need_pose=False).candidates
+    # The focal length says as much as the distance; without a camera it is a usual one.
+    wide = replace(blind, intrinsics=replace(blind.intrinsics, fx=400.0, fy=400.0))
+    detector.detect(wide, need_pose=False)
+    detector.detect(replace(blind, intrinsics=None), need_pose=False)
+    # A part of the image that is shown larger needs no more pixels.
+    detector.detect(blind, (200.0, 160.0, 240.0, 240.0), need_pose=False)
+    assert seen == [(448, 0.0, False), (592, 0.0, False), (448, 0.0, False), (400, 0.0, False)]
+    # Whoever says so knows better, and depth tells.
+    seen.clear()
+    detector.detect(blind, need_pose=False, jaw_pixels=12.0)
+    detector.detect(frame)
+    assert [(size, depth) for size, _, depth in seen] == [(544, False), (400, True)]
+    # One pixel of depth anywhere in the view is enough.
+    seen.clear()
+    spot = np.full_like(frame.depth, math.nan)
+    spot[201:204, 301:304] = 0.8
+    detector.detect(replace(frame, depth=spot))
+    detector.detect(replace(frame, depth=np.full_like(frame.depth, math.nan)))
+    assert [(size, depth) for size, _, depth in seen] == [(400, True), (448, False)]

@@ -4,11 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 import math
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 
-from ..preprocessing import CHANNELS, INPUT_SIZE, View, preprocess, size_for_jaw
+from ..preprocessing import (
+    CHANNELS,
+    INPUT_SIZE,
+    View,
+    jaw_at_distance,
+    preprocess,
+    size_for_jaw,
+)
 from ..reasons import GraspError
 from ..rectangle import transform_rectangles
 from .sample import LabelledFrame, jaw_in_pixels
@@ -16,10 +24,22 @@ from .sample import LabelledFrame, jaw_in_pixels
 # Labels nearer than this to the border of a view are left out: half of the object is missing.
 _BORDER = 6.0
 
-# Channels (7, size, size) float32, rectangles (N, 5) in view pixels, success (N,), and the height
-# of the jaw plates in view pixels, 0 where it is not known. With ``Augmentation.whole`` there are
-# 14 channels: those of the network, then the same with the modality that is kept from it.
-TrainingView = tuple[np.ndarray, np.ndarray, np.ndarray, float]
+
+class TrainingView(NamedTuple):
+    """
+    What a network is shown and is to learn from it.
+
+    ``channels`` (7, size, size) float32, ``rectangles`` (N, 5) in view pixels, ``success`` (N,),
+    and the height ``jaw`` of the jaw plates in view pixels, 0 where it is not known. With
+    :attr:`Augmentation.whole` there are 14 channels, those of the network, then the same with the
+    modality that is kept from it, and ``whole_jaw`` is known where that tells it.
+    """
+
+    channels: np.ndarray
+    rectangles: np.ndarray
+    success: np.ndarray
+    jaw: float = 0.0
+    whole_jaw: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -40,6 +60,7 @@ class Augmentation:
     # is told all the same, as by who knows how far the camera is from the support.
     jaw_without_depth: float = 0.0
     told_jaw: float = 0.0        # view pixels that such jaws have, as the network wants it
+    assumed_distance: float = 0.0   # metres from which the others look, as the network wants it
     whole: bool = False          # also every view with all its modalities, for teachers
 
     def __call__(self, sample: LabelledFrame, rng: np.random.Generator) \
@@ -58,6 +79,8 @@ class Augmentation:
             pixels = told = jaw_in_pixels(sample)
         if rng.random() < self.no_jaw:
             size = pixels = told = None
+        if not use_depth and pixels is None and self.assumed_distance:
+            told = jaw_at_distance(frame, self.assumed_distance)
         view = self._view(sample, told, rng)
         if frame.depth is not None and use_depth and rng.random() < self.holes:
             frame = replace(frame, depth=_with_holes(frame.depth, rng))
@@ -77,14 +100,16 @@ class Augmentation:
             channels[:3] *= use_rgb
             channels[3:CHANNELS] *= use_depth
         rectangles, kept = to_view(sample.rectangles, view)
-        return channels, rectangles[kept], sample.success[kept], prepared.jaw(size, pixels)
+        return TrainingView(channels, rectangles[kept], sample.success[kept],
+                            prepared.jaw(size, pixels),
+                            prepared.jaw(sample.jaw_size, sample.jaw_pixels))
 
     def _view(self, sample: LabelledFrame, told: float | None, rng: np.random.Generator) -> View:
         width, height = sample.frame.size
         shown = max(sample.region[2:]) if sample.region else min(width, height)
         nominal, spread = self.nominal or INPUT_SIZE / shown, self.log_scale
         if told and self.told_jaw:
-            # Hardly another scale than in use, where the network is told as much.
+            # Hardly another scale than in use, where as much is told or assumed.
             nominal = size_for_jaw(told * INPUT_SIZE / shown, self.told_jaw) / shown
             spread /= 4
         scale = nominal * math.exp(rng.uniform(-spread, spread))
@@ -123,7 +148,7 @@ class FixedView:
             View.of_region(*self.region, size=self.size)
         channels = preprocess(sample.frame, view).channels
         rectangles, kept = to_view(sample.rectangles, view)
-        return channels, rectangles[kept], sample.success[kept], 0.0
+        return TrainingView(channels, rectangles[kept], sample.success[kept])
 
     def without_some_depth(self, channels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Leave depth and normals out of (7, size, size), in place, by chance."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 import copy
+from dataclasses import replace
 from functools import cached_property
 import json
 import math
@@ -33,12 +34,12 @@ from rich.progress import (
 import torch
 from torch import nn
 
-from ..data.augmentation import FixedView, TrainingView
+from ..data.augmentation import Augmentation, FixedView, TrainingView
 from ..data.sample import Batch, Dataset, collate, digest
 from ..detector import cpu_has_bf16
 from ..stn import checkpoint
 from ..stn.multi_stage import MultiStageSTN
-from ..stn.network import GraspNetwork, NetworkConfig
+from ..stn.network import BLIND_VIEWS, GraspNetwork, NetworkConfig
 from . import distributed
 from .distillation import Teachers
 from .record import differences, training_record
@@ -70,7 +71,8 @@ class Trainer:
 
         ``start`` is a trained network of the system to go on from; its configuration holds.
         ``teachers`` are trained networks of the package's own kind, whose answers are learned
-        beside the labels; their views are to be whole ones (:attr:`Augmentation.whole`).
+        beside the labels. What views have to be like for the network and its teachers is set in
+        the augmentation of ``settings``.
 
         ``validate`` measures a network on data that is neither training nor test; ``notes`` go
         into the sidecar of the weights.
@@ -97,6 +99,7 @@ class Trainer:
         torch.manual_seed(settings.seed)
         config = config or (start.config if start is not None else system.config)
         self.model = system.network(config).to(self.device)
+        self.settings = settings = _as_shown(settings, self.model.config, teachers is not None)
         if teachers is not None and settings.losses.features:
             self._require_features_of(teachers)
         if start is not None:
@@ -236,12 +239,12 @@ class Trainer:
         if index in self._kept:
             channels, rectangles, success = self._kept[index]
         else:
-            channels, rectangles, success, _ = self.settings.augmentation(self.data[index], rng)
+            channels, rectangles, success, *_ = self.settings.augmentation(self.data[index], rng)
             channels = channels.astype(np.float16)
             if len(self._kept) < _KEPT_VIEWS:
                 self._kept[index] = channels, rectangles, success
         channels = self.settings.augmentation.without_some_depth(channels.astype(np.float32), rng)
-        return channels, rectangles, success, 0.0
+        return TrainingView(channels, rectangles, success)
 
     def _order(self, epoch: int) -> np.ndarray:
         if getattr(self, '_epoch', None) != epoch:
@@ -420,3 +423,14 @@ class Trainer:
             return False
         seen = self.step * self.settings.batch
         return seen // every > (seen - self.settings.batch) // every
+
+
+def _as_shown(settings: TrainingSettings, config: NetworkConfig,
+              taught: bool) -> TrainingSettings:
+    """Return ``settings`` with the views that the network wants, whole ones for teachers."""
+    views = settings.augmentation
+    if not isinstance(views, Augmentation):
+        return settings
+    return replace(settings, augmentation=replace(
+        views, whole=views.whole or taught,
+        **{name: getattr(config, name) for name in BLIND_VIEWS}))
