@@ -199,7 +199,8 @@ class GraspDetector:
         the best score, whether or not depth allows a pose. ``jaw_pixels`` is the height of the
         gripper's plates in the image, for frames without depth or camera; None = from the gripper
         and the depth, where they are known. Without depth the view has more pixels then where the
-        network wants that, which takes longer (see :func:`preprocessing.size_for_jaw`). ``mask``
+        network wants that, which takes longer (see :func:`preprocessing.size_for_jaw`); where
+        nothing is told, as many as for a camera from its usual distance. ``mask``
         (H, W) of the image is not 0 where grasps are looked for, such as the pixels of one object:
         all K candidates start there, where the network can be told so; what the fit moves out of
         it is up to :func:`limits.apply`.
