@@ -29,9 +29,9 @@ from .preprocessing import (
     MINIMUM_REGION,
     NetworkInput,
     View,
-    jaw_at_distance,
     preprocess,
     size_for_jaw,
+    usual_jaw,
 )
 from .reasons import GraspError, Reason
 from .rectangle import GraspRectangle, transform_rectangles, wrap_angle
@@ -200,7 +200,8 @@ class GraspDetector:
         gripper's plates in the image, for frames without depth or camera; None = from the gripper
         and the depth, where they are known. Without depth the view has more pixels then where the
         network wants that, which takes longer (see :func:`preprocessing.size_for_jaw`); where
-        nothing is told, as many as for a camera from its usual distance. ``mask``
+        nothing is told, the camera is taken to be :data:`preprocessing.USUAL_DISTANCE` away.
+        ``mask``
         (H, W) of the image is not 0 where grasps are looked for, such as the pixels of one object:
         all K candidates start there, where the network can be told so; what the fit moves out of
         it is up to :func:`limits.apply`.
@@ -230,7 +231,11 @@ class GraspDetector:
             view = View.of_region(*_checked_region(region, frame.size))
         else:
             view = View.square(frame.size)
-        view = self._view_at_scale(view, frame, jaw_pixels)
+        if self._wants_jaw(frame, view):
+            if jaw_pixels is None:
+                jaw_pixels = usual_jaw(frame, self.gripper.jaw_size)
+            view = View.of_region(*view.region, size_for_jaw(
+                jaw_pixels * view.scale, self._model.config.told_jaw))
         clock = _Stopwatch()
         seen: list[list[Candidate]] = []
         first: NetworkInput | None = None
@@ -256,16 +261,10 @@ class GraspDetector:
         return Detection(tuple(candidates), best, reason, message, clock.milliseconds,
                          view.region, first.support)
 
-    def _view_at_scale(self, view: View, frame: RgbdFrame, jaw_pixels: float | None) -> View:
-        """Show as much as ``view``, larger where the network wants that without depth."""
-        config = self._model.config
-        wanted = config.told_jaw
-        if not wanted or (jaw_pixels is None and not config.assumed_distance) \
-                or (self.modality != 'rgb' and _has_depth(frame, view.region)):
-            return view
-        if jaw_pixels is None:
-            jaw_pixels = jaw_at_distance(frame, config.assumed_distance)
-        return View.of_region(*view.region, size_for_jaw(jaw_pixels * view.scale, wanted))
+    def _wants_jaw(self, frame: RgbdFrame, view: View) -> bool:
+        """Tell whether the network would be told how high jaws look, and sees no depth."""
+        return bool(self._model.config.told_jaw) and (
+            self.modality == 'rgb' or not _has_depth(frame, view.region))
 
     def _place(self) -> None:
         """Move the network to the device, or do what is left when that is full."""

@@ -46,8 +46,9 @@ NORMAL_SIGMA, NORMAL_KERNEL = 1.5, 13
 # Columns of a matrix product that OpenBLAS computes in the calling thread. Its other threads would
 # go on spinning for milliseconds, on the cores that the network is about to need.
 _UNTHREADED = 20_000
-# Metres: jaws that stand for the scale of an image.
-_USUAL_JAW = 0.02
+# Metres from which a camera is taken to look where nothing says how far away it is: the middle of
+# those that the networks have been trained with.
+USUAL_DISTANCE = 0.85
 # Bytes of an image -> [-1, 1].
 _COLOUR_TABLE = (np.arange(256, dtype=np.float32) * np.float32(1 / 127.5) - np.float32(1))
 # Only for images without a camera matrix: the focal length of common RGB-D cameras in units of
@@ -148,9 +149,9 @@ def size_for_jaw(jaw: float, wanted: float) -> int:
     return min(max(INPUT_SIZE + steps * _SIZE_STEP, INPUT_SIZE), LARGEST_SIZE)
 
 
-def jaw_at_distance(frame: RgbdFrame, distance: float) -> float:
-    """Height in image pixels of jaws of 20 mm that are ``distance`` metres from the camera."""
-    return _USUAL_JAW * _focal_length(frame) / distance
+def usual_jaw(frame: RgbdFrame, size: float) -> float:
+    """Height in image pixels of jaws of ``size`` metres from :data:`USUAL_DISTANCE`."""
+    return size * _focal_length(frame) / USUAL_DISTANCE
 
 
 @dataclass(frozen=True)

@@ -280,12 +280,12 @@ def test_what_was_joined_comes_apart_and_another_may_take_a_place(joined, tmp_pa
     assert again.exit_code == 1 and 'exists' in again.output
     with torch.no_grad():
         part.trunk.stage4[0].conv.weight.add_(1.0)
-    part.config = replace(part.config, told_jaw=14.0, assumed_distance=0.8)
+    part.config = replace(part.config, told_jaw=14.0)
     checkpoint.save(tmp_path / 'better.safetensors', part, {'training': {'images': 11}})
     renewed, notes = join_networks(tmp_path / 'taught.safetensors',
                                    tmp_path / 'better.safetensors')
-    # What views without depth have to be like goes with the network that is shown them.
-    assert renewed.config == replace(taught.config, told_jaw=14.0, assumed_distance=0.8)
+    # What the size of the jaws is good for goes with the network that is told it.
+    assert renewed.config == replace(taught.config, told_jaw=14.0)
     assert notes['training']['without_depth'] == {'images': 11}
     assert 'metrics' not in notes, 'they are of another network'
     for name, value in renewed.state_dict().items():
@@ -293,8 +293,7 @@ def test_what_was_joined_comes_apart_and_another_may_take_a_place(joined, tmp_pa
             != (name == 'without_depth.trunk.stage4.0.conv.weight')
     checkpoint.save(tmp_path / 'renewed.safetensors', renewed)
     with_depth, without = split_networks(tmp_path / 'renewed.safetensors')
-    assert [(part.config.told_jaw, part.config.assumed_distance)
-            for part, _ in (with_depth, without)] == [(0.0, 0.0), (14.0, 0.8)]
+    assert (with_depth[0].config.told_jaw, without[0].config.told_jaw) == (0.0, 14.0)
     assert answers_alike_with_depth(*(tmp_path / f'{name}.safetensors'
                                       for name in ('renewed', 'taught')))
     mean, _ = average_weights([joined / 'colours.safetensors', tmp_path / 'better.safetensors'])

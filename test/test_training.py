@@ -216,20 +216,6 @@ def test_views_of_told_jaws_have_one_scale():
     for other in (replace(settings, no_jaw=1.0), replace(settings, no_depth=0.0)):
         extents = _extents(other, sample, rng)
         assert np.mean(extents) < 12 and np.ptp(extents) > 2
-    # Unless a distance is assumed, here one at which the jaws have 15 px of the image, 12.5 of 400
-    # and 14 of 448: objects that are nearer look larger.
-    assumed = replace(settings, no_jaw=1.0, assumed_distance=0.7)
-    extents = _extents(assumed, sample, rng)
-    np.testing.assert_allclose(extents, 13.125 * 448 / 480, rtol=0.07)
-    assert np.ptp(extents) > 0.5 and all(assumed(sample, rng).jaw == 0 for _ in range(5))
-    near = replace(sample, frame=replace(sample.frame, intrinsics=None))
-    np.testing.assert_allclose(_extents(assumed, near, rng), 13.125 * 448 / 480, rtol=0.07)
-    # With depth the size of the jaws is known, and whoever is told it assumes nothing.
-    seen = _extents(replace(assumed, no_depth=0.0, no_jaw=0.0), sample, rng)
-    assert np.mean(seen) < 12 and np.ptp(seen) > 2
-    drawn = _extents(replace(assumed, no_jaw=0.0, jaw_without_depth=0.0),
-                     replace(sample, jaw_pixels=31.0), rng)
-    assert np.mean(drawn) < 12 and np.ptp(drawn) > 2
 
 
 def _extents(settings, sample, rng):
@@ -240,14 +226,14 @@ def _extents(settings, sample, rng):
 
 def test_a_training_shows_what_its_network_wants(data_folder, tmp_path):
     data = SimulatedDataset(data_folder)
-    config = replace(TINY, told_jaw=14.0, assumed_distance=0.9)
+    config = replace(TINY, told_jaw=14.0)
     own = Trainer(data, tmp_path / 'a', TrainingSettings(images=4, batch=4), config)
     views = own.settings.augmentation
-    assert (views.told_jaw, views.assumed_distance, views.whole) == (14.0, 0.9, False)
+    assert (views.told_jaw, views.whole) == (14.0, False)
     taught = Trainer(data, tmp_path / 'b', TrainingSettings(images=4, batch=4), TINY,
                      teachers=Teachers([MultiStageSTN(TINY)]))
     views = taught.settings.augmentation
-    assert (views.told_jaw, views.assumed_distance, views.whole) == (0.0, 0.0, True)
+    assert (views.told_jaw, views.whole) == (0.0, True)
 
 
 def test_a_network_comes_closer_to_its_teachers():

@@ -9,14 +9,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from ..preprocessing import (
-    CHANNELS,
-    INPUT_SIZE,
-    View,
-    jaw_at_distance,
-    preprocess,
-    size_for_jaw,
-)
+from ..preprocessing import CHANNELS, INPUT_SIZE, View, preprocess, size_for_jaw
 from ..reasons import GraspError
 from ..rectangle import transform_rectangles
 from .sample import LabelledFrame, jaw_in_pixels
@@ -60,7 +53,6 @@ class Augmentation:
     # is told all the same, as by who knows how far the camera is from the support.
     jaw_without_depth: float = 0.0
     told_jaw: float = 0.0        # view pixels that such jaws have, as the network wants it
-    assumed_distance: float = 0.0   # metres from which the others look, as the network wants it
     whole: bool = False          # also every view with all its modalities, for teachers
 
     def __call__(self, sample: LabelledFrame, rng: np.random.Generator) \
@@ -79,8 +71,6 @@ class Augmentation:
             pixels = told = jaw_in_pixels(sample)
         if rng.random() < self.no_jaw:
             size = pixels = told = None
-        if not use_depth and pixels is None and self.assumed_distance:
-            told = jaw_at_distance(frame, self.assumed_distance)
         view = self._view(sample, told, rng)
         if frame.depth is not None and use_depth and rng.random() < self.holes:
             frame = replace(frame, depth=_with_holes(frame.depth, rng))
@@ -109,7 +99,7 @@ class Augmentation:
         shown = max(sample.region[2:]) if sample.region else min(width, height)
         nominal, spread = self.nominal or INPUT_SIZE / shown, self.log_scale
         if told and self.told_jaw:
-            # Hardly another scale than in use, where as much is told or assumed.
+            # Hardly another scale than in use, where the network is told as much.
             nominal = size_for_jaw(told * INPUT_SIZE / shown, self.told_jaw) / shown
             spread /= 4
         scale = nominal * math.exp(rng.uniform(-spread, spread))

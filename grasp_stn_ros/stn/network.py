@@ -18,9 +18,6 @@ CERTAIN = 30.0
 # turns less, and the network is not surer than that.
 _DEEPER = 0.02
 
-# What a configuration says of how images without depth are shown.
-BLIND_VIEWS = 'told_jaw', 'assumed_distance'
-
 
 def _tuples(value: Any) -> Any:
     return tuple(_tuples(v) for v in value) if isinstance(value, (list, tuple)) else value
@@ -37,9 +34,6 @@ class NetworkConfig:
     # View pixels that the jaws have at least where they are told and there is no depth: the view
     # is larger then, as preprocessing.size_for_jaw says. 0 = never.
     told_jaw: float = 0.0
-    # Metres from which the camera is taken to look where there is no depth and no jaws are told,
-    # with views as where that is told; 0 = such views have the usual size.
-    assumed_distance: float = 0.0
 
     def __post_init__(self):
         """Lists from JSON become tuples."""

@@ -16,7 +16,7 @@ import torch
 
 from ..stn import checkpoint
 from ..stn.multi_stage import ModelConfig, MultiStageSTN
-from ..stn.network import BLIND_VIEWS, GraspNetwork, NetworkConfig
+from ..stn.network import GraspNetwork
 
 
 def write_new(out: Path, make: Callable[[], tuple[GraspNetwork, dict[str, Any]]]) -> None:
@@ -47,7 +47,7 @@ def average_weights(paths: Sequence[str | Path]) -> tuple[GraspNetwork, dict[str
         network.config = replace(network.config, calibration=(1.0, 0.0))
         first = networks[0] if networks else network
         # Of the last: it is about what is shown to the network, not about its weights.
-        first.config = replace(first.config, **_shown(network.config))
+        first.config = replace(first.config, told_jaw=network.config.told_jaw)
         if (network.ARCHITECTURE, network.config) != (first.ARCHITECTURE, first.config):
             raise checkpoint.CheckpointError(
                 f'{path} holds another network than {paths[0]}: {network.ARCHITECTURE} '
@@ -152,15 +152,10 @@ def _notes(sidecar: dict[str, Any]) -> dict[str, Any]:
 
 def _alone(network: MultiStageSTN) -> ModelConfig:
     """What two networks have in common that can be joined."""
-    return replace(network.config, calibration=(1.0, 0.0), photographs=False,
-                   **_shown(ModelConfig()), without_depth=False, finger_depths=())
+    return replace(network.config, calibration=(1.0, 0.0), photographs=False, told_jaw=0.0,
+                   without_depth=False, finger_depths=())
 
 
 def _without_depth(config: ModelConfig) -> dict[str, Any]:
     """What in the configuration of two joined networks is of that for images without depth."""
-    return {'photographs': config.photographs, **_shown(config)}
-
-
-def _shown(config: NetworkConfig) -> dict[str, Any]:
-    """What in a configuration is about the views of images without depth."""
-    return {name: getattr(config, name) for name in BLIND_VIEWS}
+    return {'photographs': config.photographs, 'told_jaw': config.told_jaw}

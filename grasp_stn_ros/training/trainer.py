@@ -39,7 +39,7 @@ from ..data.sample import Batch, Dataset, collate, digest
 from ..detector import cpu_has_bf16
 from ..stn import checkpoint
 from ..stn.multi_stage import MultiStageSTN
-from ..stn.network import BLIND_VIEWS, GraspNetwork, NetworkConfig
+from ..stn.network import GraspNetwork, NetworkConfig
 from . import distributed
 from .distillation import Teachers
 from .record import differences, training_record
@@ -432,5 +432,4 @@ def _as_shown(settings: TrainingSettings, config: NetworkConfig,
     if not isinstance(views, Augmentation):
         return settings
     return replace(settings, augmentation=replace(
-        views, whole=views.whole or taught,
-        **{name: getattr(config, name) for name in BLIND_VIEWS}))
+        views, whole=views.whole or taught, told_jaw=config.told_jaw))
