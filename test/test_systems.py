@@ -316,8 +316,8 @@ def _right(model, batch):
 
 
 def test_a_fixed_view_shows_the_region_as_it_is():
-    channels, rectangles, success, *_ = FixedView(region=Bars.region)(
-        Bars()[1], np.random.default_rng(0))
+    channels, rectangles, success, _ = FixedView(region=Bars.region)(Bars()[1],
+                                                                  np.random.default_rng(0))
     again = FixedView(region=Bars.region)(Bars()[1], np.random.default_rng(9))[0]
     assert channels.shape == (7, 400, 400) and np.array_equal(channels, again)
     # Scale 1, moved by the corner of the region.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 import math
-from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -17,22 +16,10 @@ from .sample import LabelledFrame, jaw_in_pixels
 # Labels nearer than this to the border of a view are left out: half of the object is missing.
 _BORDER = 6.0
 
-
-class TrainingView(NamedTuple):
-    """
-    What a network is shown and is to learn from it.
-
-    ``channels`` (7, size, size) float32, ``rectangles`` (N, 5) in view pixels, ``success`` (N,),
-    and the height ``jaw`` of the jaw plates in view pixels, 0 where it is not known. With
-    :attr:`Augmentation.whole` there are 14 channels, those of the network, then the same with the
-    modality that is kept from it, and ``whole_jaw`` is known where that tells it.
-    """
-
-    channels: np.ndarray
-    rectangles: np.ndarray
-    success: np.ndarray
-    jaw: float = 0.0
-    whole_jaw: float = 0.0
+# Channels (7, size, size) float32, rectangles (N, 5) in view pixels, success (N,), and the height
+# of the jaw plates in view pixels, 0 where it is not known. With ``Augmentation.whole`` there are
+# 14 channels: those of the network, then the same with the modality that is kept from it.
+TrainingView = tuple[np.ndarray, np.ndarray, np.ndarray, float]
 
 
 @dataclass(frozen=True)
@@ -90,9 +77,7 @@ class Augmentation:
             channels[:3] *= use_rgb
             channels[3:CHANNELS] *= use_depth
         rectangles, kept = to_view(sample.rectangles, view)
-        return TrainingView(channels, rectangles[kept], sample.success[kept],
-                            prepared.jaw(size, pixels),
-                            prepared.jaw(sample.jaw_size, sample.jaw_pixels))
+        return channels, rectangles[kept], sample.success[kept], prepared.jaw(size, pixels)
 
     def _view(self, sample: LabelledFrame, told: float | None, rng: np.random.Generator) -> View:
         width, height = sample.frame.size
@@ -138,7 +123,7 @@ class FixedView:
             View.of_region(*self.region, size=self.size)
         channels = preprocess(sample.frame, view).channels
         rectangles, kept = to_view(sample.rectangles, view)
-        return TrainingView(channels, rectangles[kept], sample.success[kept])
+        return channels, rectangles[kept], sample.success[kept], 0.0
 
     def without_some_depth(self, channels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Leave depth and normals out of (7, size, size), in place, by chance."""

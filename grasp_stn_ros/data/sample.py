@@ -111,7 +111,7 @@ class Batch:
     ``images`` (B, 7, S, S) float32; ``rectangles`` (B, M, 5); ``success`` (B, M) in [0, 1];
     ``present`` (B, M) bool, False for padding; ``jaw`` (B,) height of the gripper's jaw plates in
     view pixels, 0 = not known; ``whole`` (B, 7, S, S) the images with what is kept from the
-    network, for its teachers, or None, and ``whole_jaw`` (B,) the jaws as those see them.
+    network, for its teachers, or None.
     """
 
     images: Tensor
@@ -120,7 +120,6 @@ class Batch:
     present: Tensor
     jaw: Tensor
     whole: Tensor | None = None
-    whole_jaw: Tensor | None = None
 
     @property
     def graspable(self) -> Tensor:
@@ -137,8 +136,7 @@ class Batch:
         return Batch(self.images[which].contiguous(memory_format=torch.channels_last),
                      self.rectangles[which], self.success[which], self.present[which],
                      self.jaw[which], None if self.whole is None else
-                     self.whole[which].contiguous(memory_format=torch.channels_last),
-                     None if self.whole_jaw is None else self.whole_jaw[which])
+                     self.whole[which].contiguous(memory_format=torch.channels_last))
 
     def to(self, device: torch.device) -> Batch:
         """Copy to ``device``."""
@@ -146,17 +144,15 @@ class Batch:
                      self.rectangles.to(device), self.success.to(device),
                      self.present.to(device), self.jaw.to(device),
                      None if self.whole is None else
-                     self.whole.to(device, memory_format=torch.channels_last),
-                     None if self.whole_jaw is None else self.whole_jaw.to(device))
+                     self.whole.to(device, memory_format=torch.channels_last))
 
 
 def collate(images: list[np.ndarray], rectangles: list[np.ndarray],
-            success: list[np.ndarray], jaws: list[float] | None = None,
-            whole_jaws: list[float] | None = None) -> Batch:
+            success: list[np.ndarray], jaws: list[float] | None = None) -> Batch:
     """
     Stack images (7, S, S) and pad their labels to a common number; None = jaws not known.
 
-    Of images (14, S, S) the second half is the :attr:`Batch.whole` ones, with ``whole_jaws``.
+    Of images (14, S, S) the second half is the :attr:`Batch.whole` ones.
     """
     size = len(images)
     most = max([1, *map(len, rectangles)])
@@ -172,12 +168,10 @@ def collate(images: list[np.ndarray], rectangles: list[np.ndarray],
         shares[i, :count] = torch.from_numpy(np.asarray(share, np.float32))
         present[i, :count] = True
     stacked = torch.from_numpy(np.stack(images))
-    whole = whole_jaw = None
+    whole = None
     if stacked.shape[1] == 2 * CHANNELS:
         stacked, whole = stacked.split(CHANNELS, dim=1)
         whole = whole.contiguous(memory_format=torch.channels_last)
-        if whole_jaws is not None:
-            whole_jaw = torch.tensor(whole_jaws, dtype=torch.float32)
     jaw = torch.tensor(jaws or [0.0] * size, dtype=torch.float32)
     return Batch(stacked.contiguous(memory_format=torch.channels_last), padded, shares, present,
-                 jaw, whole, whole_jaw)
+                 jaw, whole)

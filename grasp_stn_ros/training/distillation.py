@@ -60,11 +60,10 @@ class Teachers:
 
     @torch.no_grad()
     def look_at(self, batch: Batch) -> list[Lesson]:
-        """Show the teachers a batch, with all its modalities and jaws where they were kept."""
+        """Show the teachers a batch, with all its modalities where they were kept."""
         images = batch.images if batch.whole is None else batch.whole
-        jaws = batch.jaw if batch.whole_jaw is None else batch.whole_jaw
         if all(network.without_depth is None for network in self.networks):
-            parts = [(True, torch.ones_like(jaws, dtype=torch.bool))]
+            parts = [(True, torch.ones_like(batch.jaw, dtype=torch.bool))]
         else:
             seen = with_depth(images)
             parts = [(True, seen), (False, ~seen)]
@@ -73,7 +72,7 @@ class Teachers:
             if which.any():
                 networks = [network.for_images(depth) for network in self.networks]
                 part = images[which].contiguous(memory_format=torch.channels_last)
-                lessons.append(Lesson(networks, which, part, jaws[which],
+                lessons.append(Lesson(networks, which, part, batch.jaw[which],
                                       [network.trunk_features(part) for network in networks]))
         return lessons
 

@@ -239,12 +239,12 @@ class Trainer:
         if index in self._kept:
             channels, rectangles, success = self._kept[index]
         else:
-            channels, rectangles, success, *_ = self.settings.augmentation(self.data[index], rng)
+            channels, rectangles, success, _ = self.settings.augmentation(self.data[index], rng)
             channels = channels.astype(np.float16)
             if len(self._kept) < _KEPT_VIEWS:
                 self._kept[index] = channels, rectangles, success
         channels = self.settings.augmentation.without_some_depth(channels.astype(np.float32), rng)
-        return TrainingView(channels, rectangles, success)
+        return channels, rectangles, success, 0.0
 
     def _order(self, epoch: int) -> np.ndarray:
         if getattr(self, '_epoch', None) != epoch:
