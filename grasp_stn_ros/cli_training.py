@@ -225,7 +225,7 @@ def _changed(settings: TrainingSettings, config: NetworkConfig, changes: tuple[s
         names = [f.name for f in fields(target) if not is_dataclass(getattr(target, f.name))]
         if name not in names:
             raise click.UsageError(f'--set {change}: {group} has {", ".join(names)}')
-        if (group, name) == ('augmentation', 'told_jaw'):
+        if group == 'augmentation' and name in ('told_jaw', 'seen_jaw'):
             raise click.UsageError(f'--set {change}: the network says that, set model.{name}')
         try:
             target = replace(target, **{name: json.loads(text)})

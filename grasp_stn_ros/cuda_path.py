@@ -25,6 +25,7 @@ from .preprocessing import (
     NORMAL_SIGMA,
     NetworkInput,
     View,
+    ViewDepth,
     rotation_to_z,
     view_depth,
 )
@@ -59,7 +60,8 @@ class TensorPreprocessor:
         return buffer.to(self.device, non_blocking=True)
 
     def __call__(self, frame: RgbdFrame, view: View, use_rgb: bool = True,
-                 use_depth: bool = True) -> tuple[Tensor, NetworkInput]:
+                 use_depth: bool = True,
+                 known: ViewDepth | None = None) -> tuple[Tensor, NetworkInput]:
         """
         Prepare ``frame`` -> channels (1, 7, S, S) on the device, and the rest of the result.
 
@@ -67,7 +69,7 @@ class TensorPreprocessor:
         """
         size = view.size
         channels = torch.zeros(1, CHANNELS, size, size, device=self.device)
-        seen = view_depth(frame, view) if use_depth else None
+        seen = view_depth(frame, view, known=known) if use_depth else None
         if not use_rgb and (seen is None or not seen.valid.any()):
             raise GraspError(Reason.NO_DEPTH, 'neither colour nor depth to work with')
         if use_rgb:

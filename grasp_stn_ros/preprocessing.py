@@ -37,6 +37,10 @@ INPUT_SIZE = 400
 # Of views that are larger than that, see size_for_jaw; all are whole multiples of the trunk's
 # coarsest stride.
 LARGEST_SIZE, _SIZE_STEP = 688, 48
+# Metres: the jaws by which the scale of a view is told.
+_USUAL_JAW = 0.02
+# Size of a view of which only the support plane is wanted: as many samples as of any other.
+_COARSE_SIZE = 36
 # Pixels of the longer side of a region that is looked at, at least.
 MINIMUM_REGION = 32
 CHANNELS = 7
@@ -136,9 +140,9 @@ def size_for_jaw(jaw: float, wanted: float) -> int:
     """
     Size of a view in which jaws get ``wanted`` pixels that have ``jaw`` in one of INPUT_SIZE.
 
-    Without depth a network sees how large things are only where all views have one scale. It is
-    kept to some percent: a network is slow at first with a size that is new to it, so that there
-    are few. No view is smaller than INPUT_SIZE, and none larger than :data:`LARGEST_SIZE`.
+    A network sees how large things are only where all views have one scale. It is kept to some
+    percent: a network is slow at first with a size that is new to it, so that there are few. No
+    view is smaller than INPUT_SIZE, and none larger than :data:`LARGEST_SIZE`.
     """
     if not (jaw > 0 and wanted > 0):
         return INPUT_SIZE
@@ -229,14 +233,16 @@ def _virtual_camera(frame: RgbdFrame, view: View) -> CameraIntrinsics:
 
 def preprocess(frame: RgbdFrame, view: View | None = None, use_rgb: bool = True,
                use_depth: bool = True, out: np.ndarray | None = None,
-               helper: Executor | None = None, last: np.ndarray | None = None) -> NetworkInput:
+               helper: Executor | None = None, last: np.ndarray | None = None,
+               known: ViewDepth | None = None) -> NetworkInput:
     """
     Prepare ``frame`` for the network; ``view`` defaults to the largest centred square.
 
     ``use_rgb`` and ``use_depth`` leave a modality out (all its channels zero), in training and to
     measure what it is worth. The channels go into ``out`` (7, S, S) float32 if there is one, and
     with channels last into ``last`` (S, S, 7) float32 as well; both contiguous. A ``helper`` of
-    one thread prepares the colours and half of what follows from the depth.
+    one thread prepares the colours and half of what follows from the depth. ``known`` is what
+    :func:`at_scale` has found, if it was asked.
     Raises :class:`GraspError` (NO_DEPTH) if nothing is left to see.
     """
     view = view or View.square(frame.size)
@@ -244,7 +250,8 @@ def preprocess(frame: RgbdFrame, view: View | None = None, use_rgb: bool = True,
     channels = np.empty((CHANNELS, size, size), np.float32) if out is None else out
     if not channels.flags.c_contiguous:
         raise ValueError('the channels need an array that is contiguous')
-    seen = view_depth(frame, view, _workspace.array('depth', size, size)) if use_depth else None
+    seen = view_depth(frame, view, _workspace.array('depth', size, size), known) \
+        if use_depth else None
     if seen is not None and not seen.valid.any():
         seen = None
     if seen is None and not use_rgb:
@@ -302,8 +309,14 @@ class ViewDepth:
     density: float | None = None
 
 
-def view_depth(frame: RgbdFrame, view: View, out: np.ndarray | None = None) -> ViewDepth | None:
-    """Depth of ``frame`` in ``view``, in ``out`` if given; None where the frame has none."""
+def view_depth(frame: RgbdFrame, view: View, out: np.ndarray | None = None,
+               known: ViewDepth | None = None) -> ViewDepth | None:
+    """
+    Depth of ``frame`` in ``view``, in ``out`` if given; None where the frame has none.
+
+    ``known`` is the same of a view of the same part of the image, of another size: a camera that
+    only has other pixels sees the same plane.
+    """
     if frame.depth is None:
         return None
     depth = cv2.warpAffine(frame.depth, view.matrix, (view.size, view.size), dst=out,
@@ -313,10 +326,28 @@ def view_depth(frame: RgbdFrame, view: View, out: np.ndarray | None = None) -> V
     camera = _virtual_camera(frame, view)
     if not valid.any():
         return ViewDepth(depth, valid, camera)
+    if known is not None and known.density is not None:
+        return ViewDepth(depth, valid, camera, known.plane, known.support,
+                         known.density * camera.fx / known.camera.fx)
     plane = fit_support_plane(depth, camera)
     return ViewDepth(depth, valid, camera, plane,
                      None if plane is None else _to_real_camera(plane, view, camera, frame),
                      _density(depth, camera, plane))
+
+
+def at_scale(frame: RgbdFrame, view: View, wanted: float) -> tuple[View, ViewDepth | None]:
+    """
+    Show as much as ``view``, with so many pixels that jaws of 20 mm have ``wanted``.
+
+    Also what depth was needed for that, which :func:`preprocess` may be told. Where there is none
+    the view stays as it is. The jaws are those of the gripper that networks learn from: another
+    one does not change how large the objects are.
+    """
+    known = view_depth(frame, View.of_region(*view.region, _COARSE_SIZE))
+    if known is None or known.density is None:
+        return view, None
+    size = size_for_jaw(_USUAL_JAW * known.density * INPUT_SIZE / _COARSE_SIZE, wanted)
+    return View.of_region(*view.region, size), known
 
 
 def pixels_per_metre(frame: RgbdFrame) -> float | None:

@@ -18,6 +18,7 @@ import torch
 import grasp_stn_ros
 from grasp_stn_ros.detector import GraspDetector, cpu_has_bf16, default_weights
 from grasp_stn_ros.evaluation.benchmark import frames
+from grasp_stn_ros.grasp_pose import Gripper
 from grasp_stn_ros.reasons import GraspError, Reason
 from grasp_stn_ros.rectangle import is_correct
 from grasp_stn_ros.rgbd import CameraIntrinsics, RgbdFrame
@@ -187,3 +188,37 @@ def test_told_jaws_have_the_same_size_in_every_view_without_depth(monkeypatch):
     assert seen[-1] == (688, 13.8, False) and detection.candidates
     assert all(x - 1 <= c.rectangle.x <= x + width and y - 1 <= c.rectangle.y <= y + height
                for c in detection.candidates)
+
+
+@pytest.mark.parametrize('turns', [1, 2])
+def test_where_depth_is_seen_views_have_the_scale_that_the_network_wants(monkeypatch, turns):
+    torch.manual_seed(0)
+    network = MultiStageSTN(ModelConfig(width=0.25, features=16, fine_channels=8, seen_jaw=14.0,
+                                        gripper_input=True))
+    detector = GraspDetector(network, device='cpu', turns=turns)
+    seen = []
+    infer = detector._infer
+
+    def watched(image, jaw, with_depth, *more):
+        seen.append((image.shape[-1], round(jaw, 1), with_depth))
+        return infer(image, jaw, with_depth, *more)
+
+    monkeypatch.setattr(detector, '_infer', watched)
+    flat = np.full((480, 640), 0.85, np.float32)
+    frame = RgbdFrame(np.full((480, 640, 3), 90, np.uint8), flat,
+                      CameraIntrinsics(525.0, 525.0, 319.5, 239.5))
+    # 12.4 of the image's pixels, 10.3 of 400 and 14.0 of 544.
+    assert detector.detect(frame).region == pytest.approx((80, 0, 480, 480))
+    detector.detect(replace(frame, depth=flat * 2))
+    detector.detect(frame, (200.0, 160.0, 240.0, 240.0))
+    # Another gripper, or who tells its size, sees the same view.
+    detector.detect(frame, jaw_pixels=30.0)
+    detector.gripper = Gripper(jaw_size=0.03)
+    detector.detect(frame)
+    assert seen[::turns] == [(544, 14.0, True), (688, 8.9, True), (400, 20.6, True),
+                             (544, 34.0, True), (544, 21.0, True)]
+    seen.clear()
+    detector.detect(replace(frame, depth=None))
+    detector.modality = 'rgb'
+    detector.detect(frame)
+    assert {size for size, *_ in seen} == {400}

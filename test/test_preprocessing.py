@@ -10,12 +10,14 @@ from hypothesis import strategies as st
 import numpy as np
 import pytest
 
+from grasp_stn_ros import preprocessing
 from grasp_stn_ros.preprocessing import (
     HEIGHT_SCALE,
     INPUT_SIZE,
     LARGEST_SIZE,
     View,
     _whole_pixels,
+    at_scale,
     fill_holes,
     preprocess,
     size_for_jaw,
@@ -317,3 +319,29 @@ def test_a_view_grows_until_jaws_have_the_pixels_that_are_wanted(jaw, size):
     assert size_for_jaw(jaw, 0.0) == INPUT_SIZE
     # The coarsest features have a cell for 16 pixels.
     assert size % 16 == 0
+
+
+@pytest.mark.parametrize('region', [None, (200, 100, 300, 220)])
+@pytest.mark.parametrize('tilt', [0.0, 0.5])
+def test_a_view_at_scale_needs_no_second_fit(monkeypatch, region, tilt):
+    frame, _, _ = table_frame(tilt)
+    plain = View.square(frame.size) if region is None else View.of_region(*region)
+    view, known = at_scale(frame, plain, 20.0)
+    # 525 px * 20 mm / 0.8 m are 13.1 pixels of the image where the camera looks straight down.
+    alone = preprocess(frame, view)
+    assert view.region == pytest.approx(plain.region)
+    assert view.size == size_for_jaw(preprocess(frame, plain).jaw(0.02), 20.0)
+    if region is None and not tilt:
+        assert view.size == 688 and alone.jaw(0.02) == pytest.approx(13.125 * 688 / 480, rel=0.01)
+    monkeypatch.setattr(preprocessing, 'fit_support_plane', None)
+    together = preprocess(frame, view, known=known)
+    assert together.jaw(0.02) == pytest.approx(alone.jaw(0.02), rel=0.003)
+    assert together.support.normal == pytest.approx(alone.support.normal, abs=2e-3)
+    np.testing.assert_allclose(together.channels, alone.channels, atol=0.02)
+
+
+def test_a_view_without_depth_has_no_scale_to_go_by():
+    frame, _, _ = table_frame()
+    view = View.square(frame.size)
+    for depth in (None, np.full_like(frame.depth, math.nan)):
+        assert at_scale(RgbdFrame(frame.rgb, depth, CAMERA), view, 20.0) == (view, None)

@@ -210,13 +210,29 @@ def test_views_of_told_jaws_have_one_scale():
         assert np.mean(extents) < 12 and np.ptp(extents) > 2
 
 
+def test_views_with_depth_have_one_scale_where_that_is_wanted():
+    sample = _flat_table(jaw=13.125)
+    settings = Augmentation(no_colour=0.5, no_depth=0.0, no_jaw=0.5, seen_jaw=14.0)
+    rng = np.random.default_rng(0)
+    seen = [settings(sample, rng) for _ in range(30)]
+    # 13.1 px in the image are 10.9 of a view of 400; one of 496 gives them 13.6. What depth tells
+    # need not be told.
+    extents = [view[1][0, 4] for view in seen if len(view[1])]
+    np.testing.assert_allclose(extents, 13.125 * 496 / 480, rtol=0.07)
+    assert np.ptp(extents) > 0.5 and {view[3] > 0 for view in seen} == {True, False}
+    for other in (replace(settings, no_depth=1.0, no_colour=0.0), replace(settings, seen_jaw=0.0)):
+        extents = [r[0, 4] for _, r, _, _ in (other(sample, rng) for _ in range(30)) if len(r)]
+        assert np.mean(extents) < 12 and np.ptp(extents) > 2
+
+
 def test_a_training_shows_what_its_network_and_its_teachers_want(data_folder, tmp_path):
     data, settings = SimulatedDataset(data_folder), TrainingSettings(images=4, batch=4)
-    own = Trainer(data, tmp_path / 'a', settings, replace(TINY, told_jaw=14.0))
+    own = Trainer(data, tmp_path / 'a', settings, replace(TINY, told_jaw=14.0, seen_jaw=9.0))
     taught = Trainer(data, tmp_path / 'b', settings, TINY,
                      teachers=Teachers([MultiStageSTN(TINY)]))
-    assert [(trainer.settings.augmentation.told_jaw, trainer.settings.augmentation.whole)
-            for trainer in (own, taught)] == [(14.0, False), (0.0, True)]
+    assert [(views.told_jaw, views.seen_jaw, views.whole) for views in (
+        own.settings.augmentation, taught.settings.augmentation)] \
+        == [(14.0, 9.0, False), (0.0, 0.0, True)]
 
 
 def test_a_network_comes_closer_to_its_teachers():

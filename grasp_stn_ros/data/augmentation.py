@@ -40,6 +40,7 @@ class Augmentation:
     # is told all the same, as by who knows how far the camera is from the support.
     jaw_without_depth: float = 0.0
     told_jaw: float = 0.0        # view pixels that such jaws have, as the network wants it
+    seen_jaw: float = 0.0        # the same of jaws whose size depth tells
     whole: bool = False          # also every view with all its modalities, for teachers
 
     def __call__(self, sample: LabelledFrame, rng: np.random.Generator) \
@@ -58,7 +59,10 @@ class Augmentation:
             pixels = told = jaw_in_pixels(sample)
         if rng.random() < self.no_jaw:
             size = pixels = told = None
-        view = self._view(sample, told, rng)
+        wanted = self.told_jaw
+        if use_depth and self.seen_jaw and sample.jaw_pixels is None:
+            told, wanted = jaw_in_pixels(sample), self.seen_jaw
+        view = self._view(sample, told, wanted, rng)
         if frame.depth is not None and use_depth and rng.random() < self.holes:
             frame = replace(frame, depth=_with_holes(frame.depth, rng))
         try:
@@ -79,13 +83,14 @@ class Augmentation:
         rectangles, kept = to_view(sample.rectangles, view)
         return channels, rectangles[kept], sample.success[kept], prepared.jaw(size, pixels)
 
-    def _view(self, sample: LabelledFrame, told: float | None, rng: np.random.Generator) -> View:
+    def _view(self, sample: LabelledFrame, jaw: float | None, wanted: float,
+              rng: np.random.Generator) -> View:
         width, height = sample.frame.size
         shown = max(sample.region[2:]) if sample.region else min(width, height)
         nominal, spread = self.nominal or INPUT_SIZE / shown, self.log_scale
-        if told and self.told_jaw:
-            # Hardly another scale than in use, where the network is told as much.
-            nominal = size_for_jaw(told * INPUT_SIZE / shown, self.told_jaw) / shown
+        if jaw and wanted:
+            # Hardly another scale than in use, where as much is known.
+            nominal = size_for_jaw(jaw * INPUT_SIZE / shown, wanted) / shown
             spread /= 4
         scale = nominal * math.exp(rng.uniform(-spread, spread))
         if self.anywhere and rng.random() < self.anywhere:

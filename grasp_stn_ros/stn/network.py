@@ -34,6 +34,8 @@ class NetworkConfig:
     # View pixels that the jaws have at least where they are told and there is no depth: the view
     # is larger then, as preprocessing.size_for_jaw says. 0 = never.
     told_jaw: float = 0.0
+    # The same where depth says how large they are.
+    seen_jaw: float = 0.0
 
     def __post_init__(self):
         """Lists from JSON become tuples."""

@@ -24,7 +24,7 @@ import torch.nn.functional as F
 
 from ..atomic import write_atomically
 from ..grasp_pose import Gripper, rectangles_to_grasps
-from ..preprocessing import View, preprocess
+from ..preprocessing import View, at_scale, preprocess
 from ..reasons import GraspError
 from ..rectangle import GraspRectangle, transform_rectangles
 from ..rgbd import RgbdFrame
@@ -57,7 +57,10 @@ class _Candidates:
     """What a network proposes in a frame, and what its classifier sees and says of it."""
 
     def __init__(self, network: MultiStageSTN, frame: RgbdFrame, gripper: Gripper):
-        prepared = preprocess(frame, View.square(frame.size))
+        view, known = View.square(frame.size), None
+        if network.config.seen_jaw:
+            view, known = at_scale(frame, view, network.config.seen_jaw)
+        prepared = preprocess(frame, view, known=known)
         image = torch.from_numpy(prepared.channels)[None]
         jaw = torch.tensor([prepared.jaw(gripper.jaw_size)])
         with torch.inference_mode():

@@ -47,7 +47,8 @@ def average_weights(paths: Sequence[str | Path]) -> tuple[GraspNetwork, dict[str
         network.config = replace(network.config, calibration=(1.0, 0.0))
         first = networks[0] if networks else network
         # Of the last: it is about what is shown to the network, not about its weights.
-        first.config = replace(first.config, told_jaw=network.config.told_jaw)
+        first.config = replace(first.config, told_jaw=network.config.told_jaw,
+                               seen_jaw=network.config.seen_jaw)
         if (network.ARCHITECTURE, network.config) != (first.ARCHITECTURE, first.config):
             raise checkpoint.CheckpointError(
                 f'{path} holds another network than {paths[0]}: {network.ARCHITECTURE} '
@@ -111,7 +112,7 @@ def split_networks(joined: str | Path) -> list[tuple[MultiStageSTN, dict[str, An
     training.pop('finger_depths', None)
     parts = []
     for part, own, config in (
-            (network, trainings[0], _alone(network)),
+            (network, trainings[0], replace(_alone(network), seen_jaw=network.config.seen_jaw)),
             (network.without_depth, trainings[1],
              replace(_alone(network), **_without_depth(network.config)))):
         alone = MultiStageSTN(config)
@@ -153,7 +154,7 @@ def _notes(sidecar: dict[str, Any]) -> dict[str, Any]:
 def _alone(network: MultiStageSTN) -> ModelConfig:
     """What two networks have in common that can be joined."""
     return replace(network.config, calibration=(1.0, 0.0), photographs=False, told_jaw=0.0,
-                   without_depth=False, finger_depths=())
+                   seen_jaw=0.0, without_depth=False, finger_depths=())
 
 
 def _without_depth(config: ModelConfig) -> dict[str, Any]:

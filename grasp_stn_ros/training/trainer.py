@@ -432,4 +432,5 @@ def _as_shown(settings: TrainingSettings, config: NetworkConfig,
     if not isinstance(views, Augmentation):
         return settings
     return replace(settings, augmentation=replace(
-        views, whole=views.whole or taught, told_jaw=config.told_jaw))
+        views, whole=views.whole or taught, told_jaw=config.told_jaw,
+        seen_jaw=config.seen_jaw))
