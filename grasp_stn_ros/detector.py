@@ -265,8 +265,6 @@ class GraspDetector:
         """
         config = self._model.config
         if self.modality != 'rgb' and _has_depth(frame, view.region):
-            if not config.seen_jaw:
-                return view, None
             view, known = at_scale(frame, view, config.seen_jaw)
             # A camera that is turned sees the plane in another place.
             return view, known if self.turns == 1 else None

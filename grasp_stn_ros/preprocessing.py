@@ -339,10 +339,12 @@ def at_scale(frame: RgbdFrame, view: View, wanted: float) -> tuple[View, ViewDep
     """
     Show as much as ``view``, with so many pixels that jaws of 20 mm have ``wanted``.
 
-    Also what depth was needed for that, which :func:`preprocess` may be told. Where there is none
-    the view stays as it is. The jaws are those of the gripper that networks learn from: another
-    one does not change how large the objects are.
+    Also what depth was needed for that, which :func:`preprocess` may be told. Where there is none,
+    and with 0, the view stays as it is. The jaws are those of the gripper that networks learn
+    from: another one does not change how large the objects are.
     """
+    if not wanted:
+        return view, None
     known = view_depth(frame, View.of_region(*view.region, _COARSE_SIZE))
     if known is None or known.density is None:
         return view, None

@@ -345,3 +345,4 @@ def test_a_view_without_depth_has_no_scale_to_go_by():
     view = View.square(frame.size)
     for depth in (None, np.full_like(frame.depth, math.nan)):
         assert at_scale(RgbdFrame(frame.rgb, depth, CAMERA), view, 20.0) == (view, None)
+    assert at_scale(frame, view, 0.0) == (view, None)

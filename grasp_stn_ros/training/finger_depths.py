@@ -57,9 +57,7 @@ class _Candidates:
     """What a network proposes in a frame, and what its classifier sees and says of it."""
 
     def __init__(self, network: MultiStageSTN, frame: RgbdFrame, gripper: Gripper):
-        view, known = View.square(frame.size), None
-        if network.config.seen_jaw:
-            view, known = at_scale(frame, view, network.config.seen_jaw)
+        view, known = at_scale(frame, View.square(frame.size), network.config.seen_jaw)
         prepared = preprocess(frame, view, known=known)
         image = torch.from_numpy(prepared.channels)[None]
         jaw = torch.tensor([prepared.jaw(gripper.jaw_size)])
