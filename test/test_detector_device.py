@@ -155,10 +155,8 @@ def test_threads_that_wait_sleep_soon_unless_the_user_has_decided(chosen, expect
     assert set(spins) == {expected}
 
 
-def test_told_jaws_have_the_same_size_in_every_view_without_depth(monkeypatch):
-    network, _ = checkpoint.load(default_weights())
-    network.config = replace(network.config, told_jaw=14.0)
-    detector = GraspDetector(network, device='cpu')
+def _shown(detector, monkeypatch):
+    """Of each view from now on: its size, the jaws in its pixels, and whether there is depth."""
     seen = []
     infer = detector._infer
 
@@ -167,6 +165,14 @@ def test_told_jaws_have_the_same_size_in_every_view_without_depth(monkeypatch):
         return infer(image, jaw, with_depth, *more)
 
     monkeypatch.setattr(detector, '_infer', watched)
+    return seen
+
+
+def test_told_jaws_have_the_same_size_in_every_view_without_depth(monkeypatch):
+    network, _ = checkpoint.load(default_weights())
+    network.config = replace(network.config, told_jaw=14.0)
+    detector = GraspDetector(network, device='cpu')
+    seen = _shown(detector, monkeypatch)
     frame = next(iter(frames(1, seed=5)))
     blind = replace(frame, depth=None)
     plain = detector.detect(blind, need_pose=False)
@@ -196,14 +202,7 @@ def test_where_depth_is_seen_views_have_the_scale_that_the_network_wants(monkeyp
     network = MultiStageSTN(ModelConfig(width=0.25, features=16, fine_channels=8, seen_jaw=14.0,
                                         gripper_input=True))
     detector = GraspDetector(network, device='cpu', turns=turns)
-    seen = []
-    infer = detector._infer
-
-    def watched(image, jaw, with_depth, *more):
-        seen.append((image.shape[-1], round(jaw, 1), with_depth))
-        return infer(image, jaw, with_depth, *more)
-
-    monkeypatch.setattr(detector, '_infer', watched)
+    seen = _shown(detector, monkeypatch)
     flat = np.full((480, 640), 0.85, np.float32)
     frame = RgbdFrame(np.full((480, 640, 3), 90, np.uint8), flat,
                       CameraIntrinsics(525.0, 525.0, 319.5, 239.5))

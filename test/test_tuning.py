@@ -266,7 +266,8 @@ def test_training_on_both_kinds_needs_a_share(wide, tmp_path):
 @pytest.mark.parametrize(('change', 'message'), [
     ('model.refinements', 'GROUP.NAME=VALUE'), ('weights.x=1', 'GROUP.NAME=VALUE'),
     ('losses.nothing=1', 'losses has locations'), ('model.width=wide', 'no JSON value'),
-    ('augmentation.told_jaw=14', 'set model.told_jaw')])
+    ('augmentation.told_jaw=14', 'set model.told_jaw'),
+    ('augmentation.seen_jaw=12', 'set model.seen_jaw')])
 def test_settings_that_do_not_exist_are_refused(wide, tmp_path, change, message):
     run = CliRunner().invoke(main, ['train', '--data', str(wide), '--set', change, '--out',
                                     str(tmp_path / 'out')])
