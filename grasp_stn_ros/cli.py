@@ -193,31 +193,34 @@ def accuracy(data: Path, split: Path | None, images: int | None, modality: str, 
 @click.option('--meshes', type=click.Path(exists=True, file_okay=False, path_type=Path),
               help='Folder of meshes (STL, OBJ, PLY, metres) to lift instead of procedural '
                    'objects; needs trimesh and coacd.')
+@click.option('--domain', type=click.Choice(SIMULATED), default=SIMULATED[0], show_default=True,
+              help='What the scenes are of, as in `grasp_stn simulate`; always with one object.')
 @click.option('--json', 'output', type=click.Path(path_type=Path), help='Write the result there.')
 @click.option('--worst', type=click.Path(path_type=Path),
               help='Draw the 24 failures with the highest scores into this picture.')
 @middle_option
 @model_options
-def lift(scenes: int, seed: int, meshes: Path | None, output: Path | None, worst: Path | None,
-         middle_weight: float | None, model: str, system: str | None, trained_on: str | None,
-         device: str, threads: int, candidates: int) -> None:
+def lift(scenes: int, seed: int, meshes: Path | None, domain: str, output: Path | None,
+         worst: Path | None, middle_weight: float | None, model: str, system: str | None,
+         trained_on: str | None, device: str, threads: int, candidates: int) -> None:
     """Lift success under strict physics, against the long-axis baseline on the same scenes."""
     from rich.progress import track
 
     from .evaluation import lift as lifting
     from .evaluation.failures import draw_failed
     from .evaluation.report import write_json
+    from .simulation.domain import DOMAINS
     detector = open_detector(model, device, threads, candidates, system, trained_on,
                              middle_weight=middle_weight)
     make: Callable | None = None
     what = 'unseen procedural objects'
     if meshes:
         make, what = mesh_objects(meshes), f'meshes of {meshes.name}'
-    rows = [lifting.run_scene(detector, seed, index, make)
+    rows = [lifting.run_scene(detector, seed, index, make, DOMAINS[domain])
             for index in track(range(scenes), 'scenes', disable=not sys.stderr.isatty())]
     result = lifting.summarize(rows)
     if worst:
-        draw_failed(worst, detector, seed, rows, make)
+        draw_failed(worst, detector, seed, rows, make, DOMAINS[domain])
     table = Table(title=f'lift success, {scenes} scenes, seed {seed}')
     for column in ('', 'lifted', '95 % interval'):
         table.add_column(column, justify='right' if column else 'left')
@@ -230,7 +233,7 @@ def lift(scenes: int, seed: int, meshes: Path | None, output: Path | None, worst
     if output:
         write_json(output, {**result, 'model': detector.model_name,
                             'weights_sha256': weights_sha256(model, system, trained_on),
-                            'seed': seed,
+                            'seed': seed, 'domain': domain,
                             'split': what, 'middle_weight': middle_weight, 'rows': rows})
 
 

@@ -147,7 +147,7 @@ class GraspDetector:
         # without a mask: the number of inputs, and the size of the view.
         self._graphs: dict[tuple[bool, float, int, int], CudaGraph] = {}
         # Of all frames: fresh memory for each would cost a millisecond of page faults.
-        self._inputs: dict[int, tuple[np.ndarray, torch.Tensor]] = {}
+        self._input = _Input()
         # Where the network may use a second core, its input may as well.
         self._helper = (ThreadPoolExecutor(1, 'preprocessing')
                         if torch.get_num_threads() > 1 else None)
@@ -327,11 +327,7 @@ class GraspDetector:
                 return self._on_gpu(frame, view, use_rgb, use_depth, known)
             except torch.OutOfMemoryError as error:
                 self._fall_back(error)
-        if view.size not in self._inputs:
-            shape = CHANNELS, view.size, view.size
-            self._inputs[view.size] = (np.zeros(shape, np.float32), torch.zeros(1, *shape).to(
-                memory_format=torch.channels_last))
-        channels, image = self._inputs[view.size]
+        channels, image = self._input.of_size(view.size)
         return image, preprocess(frame, view, use_rgb, use_depth, channels, self._helper,
                                  image[0].permute(1, 2, 0).numpy(), known)
 
@@ -521,6 +517,26 @@ def _pick_device(device: str) -> str:
     if device != 'cpu' and not device.startswith('cuda'):
         raise ValueError(f'device {device!r}, expected auto, cpu, cuda or cuda:N')
     return device
+
+
+class _Input:
+    """
+    Memory of the network's input on the CPU, kept from one frame to the next.
+
+    One for all sizes of views, of the largest so far: one each would be up to 25 MB a size.
+    """
+
+    def __init__(self) -> None:
+        self._channels = np.empty(0, np.float32)
+        self._image = torch.empty(0)
+
+    def of_size(self, size: int) -> tuple[np.ndarray, torch.Tensor]:
+        """Channels (7, S, S) float32 and an image (1, 7, S, S) with channels last, to write to."""
+        count = CHANNELS * size * size
+        if self._channels.size < count:
+            self._channels, self._image = np.empty(count, np.float32), torch.empty(count)
+        return (self._channels[:count].reshape(CHANNELS, size, size),
+                self._image[:count].view(1, size, size, CHANNELS).permute(0, 3, 1, 2))
 
 
 class _Stopwatch:

@@ -422,14 +422,16 @@ class _Workspace(threading.local):
     """
 
     def __init__(self) -> None:
-        self._arrays: dict[tuple, np.ndarray] = {}
+        self._arrays: dict[str, np.ndarray] = {}
 
     def array(self, name: str, *shape: int, dtype: type = np.float32) -> np.ndarray:
-        """Return the array ``name``, with what is still in it."""
-        found = self._arrays.get((name, shape))
-        if found is None:
-            found = self._arrays[name, shape] = np.empty(shape, dtype)
-        return found
+        """Return the array ``name``, with what is in it; it ends one of another shape."""
+        size = math.prod(shape)
+        kept = self._arrays.get(name)
+        if kept is None or kept.size < size:
+            # One for all shapes: views have several sizes, and one each would be 20 MB a size.
+            kept = self._arrays[name] = np.empty(size, dtype)
+        return kept[:size].reshape(shape)
 
 
 _workspace = _Workspace()

@@ -157,6 +157,7 @@ def agrees(answer: np.ndarray, reference: np.ndarray) -> bool:
 def _prepared(images: list[RgbdFrame]) -> list[tuple[Tensor, Tensor]]:
     inputs = []
     for frame in images:
+        # All of one size, whatever the network would be shown: some engines are built for one.
         prepared = preprocess(frame)
         image = torch.from_numpy(prepared.channels)[None]
         inputs.append((image.contiguous(memory_format=torch.channels_last),

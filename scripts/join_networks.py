@@ -23,10 +23,13 @@ from grasp_stn_ros.training.joining import join_networks, write_new
 @click.argument('with_depth', type=click.Path(exists=True, path_type=Path))
 @click.argument('without_depth', type=click.Path(exists=True, path_type=Path))
 @click.option('--out', required=True, type=click.Path(path_type=Path))
-def main(with_depth: Path, without_depth: Path, out: Path) -> None:
+@click.option('--seen-jaw', type=click.FloatRange(min=0), default=None, show_default='as trained',
+              help='Pixels that jaws of 20 mm get in images with depth; 0 shows each image at '
+                   '400 x 400.')
+def main(with_depth: Path, without_depth: Path, out: Path, seen_jaw: float | None) -> None:
     """Write a network that asks WITH_DEPTH or WITHOUT_DEPTH, as an image has it, to OUT."""
     try:
-        write_new(out, lambda: join_networks(with_depth, without_depth))
+        write_new(out, lambda: join_networks(with_depth, without_depth, seen_jaw=seen_jaw))
     except checkpoint.CheckpointError as error:
         raise click.ClickException(str(error)) from None
     click.echo(f'images with depth: {with_depth}, without: {without_depth}; {out}')

@@ -28,15 +28,18 @@ _HEIGHT = 420
 
 def stages() -> None:
     """What the network sees of a simulated scene, and what each of its stages makes of it."""
-    from grasp_stn_ros.detector import GraspDetector
-    from grasp_stn_ros.preprocessing import View, preprocess
+    from grasp_stn_ros.detector import GraspDetector, default_weights
+    from grasp_stn_ros.preprocessing import View, at_scale, preprocess
     from grasp_stn_ros.simulation.labels import open_scene
+    from grasp_stn_ros.stn import checkpoint
     from grasp_stn_ros.visualization import draw_stages, write_picture
     scene = open_scene(_SEED, _INDEX, _OBJECTS)
     frame = scene.frame
     scene.close()
     assert frame is not None
-    channels = preprocess(frame, View.square(frame.size)).channels
+    network, _ = checkpoint.load(default_weights())
+    view, known = at_scale(frame, View.square(frame.size), network.config.seen_jaw)
+    channels = preprocess(frame, view, known=known).channels
     detection = GraspDetector(threads=1).detect(frame)
     drawn = draw_stages(frame.rgb, detection, height=_HEIGHT)
     for index in range(1, 5):

@@ -359,6 +359,14 @@ def test_simulate_and_evaluate(tmp_path, monkeypatch):
     assert result.exit_code == 0, result.output
     lift = json.loads((tmp_path / 'l.json').read_text())
     assert lift['n'] == 2 and len(lift['rows']) == 2 and 0 <= lift['baseline'] <= 1
+    result = run('evaluate', 'lift', '--scenes', 2, '--seed', SEED, '--domain', 'wide',
+                 '--worst', tmp_path / 'w.png', '--json', tmp_path / 'w.json')
+    assert result.exit_code == 0, result.output
+    wide = json.loads((tmp_path / 'w.json').read_text())
+    assert (lift['domain'], wide['domain']) == ('basic', 'wide')
+    scores = [[row['score'] for row in result['rows']] for result in (lift, wide)]
+    assert scores[0] != scores[1], 'the same cameras'
+    assert (tmp_path / 'w.png').exists()
 
 
 def test_shipped_weights_are_whole_small_and_documented():

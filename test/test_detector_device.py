@@ -168,9 +168,20 @@ def _shown(detector, monkeypatch):
     return seen
 
 
+def test_inputs_of_all_sizes_share_one_memory():
+    memory = grasp_stn_ros.detector._Input()
+    for size in (400, 544, 400):
+        channels, image = memory.of_size(size)
+        assert channels.shape == image.shape[1:] == (7, size, size)
+        assert channels.flags.c_contiguous
+        assert image.is_contiguous(memory_format=torch.channels_last)
+    for small, large in zip(memory.of_size(400), memory.of_size(544), strict=True):
+        assert np.shares_memory(np.asarray(small), np.asarray(large))
+
+
 def test_told_jaws_have_the_same_size_in_every_view_without_depth(monkeypatch):
     network, _ = checkpoint.load(default_weights())
-    network.config = replace(network.config, told_jaw=14.0)
+    network.config = replace(network.config, told_jaw=14.0, seen_jaw=0.0)
     detector = GraspDetector(network, device='cpu')
     seen = _shown(detector, monkeypatch)
     frame = next(iter(frames(1, seed=5)))

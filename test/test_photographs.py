@@ -303,6 +303,20 @@ def test_what_was_joined_comes_apart_and_another_may_take_a_place(joined, tmp_pa
     assert mean.config == part.config
 
 
+@pytest.mark.parametrize('scale, expected', [((), 9.0), (('--seen-jaw', 7.5), 7.5),
+                                             (('--seen-jaw', 0), 0.0)])
+def test_what_is_joined_may_be_shown_its_images_at_another_scale(joined, tmp_path, scale,
+                                                                 expected):
+    trained = checkpoint.load(joined / 'depth.safetensors')[0]
+    trained.config = replace(trained.config, seen_jaw=9.0)
+    checkpoint.save(tmp_path / 'depth.safetensors', trained)
+    done = CliRunner().invoke(load_script('join_networks').main, [
+        *map(str, (tmp_path / 'depth.safetensors', joined / 'colours.safetensors')),
+        '--out', str(tmp_path / 'out.safetensors'), *map(str, scale)])
+    assert done.exit_code == 0, done.output
+    assert checkpoint.load(tmp_path / 'out.safetensors')[0].config.seen_jaw == expected
+
+
 def test_results_with_depth_outlive_another_network_for_images_without(joined, tmp_path):
     pair = joined / 'joined.safetensors'
     colours = checkpoint.load(joined / 'colours.safetensors')[0]

@@ -340,6 +340,32 @@ def test_a_view_at_scale_needs_no_second_fit(monkeypatch, region, tilt):
     np.testing.assert_allclose(together.channels, alone.channels, atol=0.02)
 
 
+def test_views_of_all_sizes_share_one_memory():
+    frame, _, _ = table_frame(0.5)
+    hollow = frame.depth.copy()
+    hollow[200:260, 300:400] = np.nan
+    frame = RgbdFrame(frame.rgb, hollow, CAMERA)
+    views = [View.of_region(*View.square(frame.size).region, size) for size in (544, 400, 688)]
+
+    def channels(view):
+        return preprocess(frame, view).channels
+
+    def kept(view):
+        channels(view)
+        return sum(array.nbytes for array in preprocessing._workspace._arrays.values())
+
+    expected = []
+    for view in views:  # what a thread has by itself
+        with ThreadPoolExecutor(1) as fresh:
+            expected.append(fresh.submit(channels, view).result())
+    for view, alone in zip(views[:2] + views, expected[:2] + expected, strict=True):
+        np.testing.assert_array_equal(channels(view), alone)
+    with ThreadPoolExecutor(1) as fresh:
+        largest = fresh.submit(kept, views[2]).result()
+    with ThreadPoolExecutor(1) as fresh:
+        assert [fresh.submit(kept, view).result() for view in views][2] == largest
+
+
 def test_a_view_without_depth_has_no_scale_to_go_by():
     frame, _, _ = table_frame()
     view = View.square(frame.size)

@@ -14,10 +14,11 @@ from ..detection import Candidate
 from ..detector import GraspDetector
 from ..rectangle import GraspRectangle
 from ..rgbd import RgbdFrame
-from ..simulation.labels import open_scene
+from ..simulation.domain import BASIC, Domain
 from ..simulation.objects import SimObject
 from ..visualization import write_picture
 from .accuracy import Outcome
+from .lift import open_single
 
 COUNT, COLUMNS = 24, 6
 _TILE = 240
@@ -37,13 +38,14 @@ def draw_worst(path: str | Path, data: Dataset, outcomes: Sequence[Outcome]) -> 
 
 
 def draw_failed(path: str | Path, detector: GraspDetector, seed: int, rows: list[dict[str, Any]],
-                make: Callable[[np.random.Generator], SimObject] | None) -> None:
+                make: Callable[[np.random.Generator], SimObject] | None,
+                domain: Domain = BASIC) -> None:
     """Draw grasps that did not lift, with the outcome of the trial."""
     failed = sorted((r for r in rows if r['outcome'] != 'lifted'),
                     key=lambda r: -(r['score'] or 0.0))[:COUNT]
     tiles = []
     for row in failed:
-        scene = open_scene(seed, row['scene'], objects=1, make=make)
+        scene = open_single(seed, row['scene'], make, domain)
         try:
             assert scene.frame is not None
             best = detector.detect(scene.frame).best

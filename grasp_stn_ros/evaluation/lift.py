@@ -18,6 +18,7 @@ from ..detection import Grasp
 from ..detector import GraspDetector
 from ..grasp_pose import rectangle_to_grasp
 from ..reasons import GraspError
+from ..simulation.domain import BASIC, Domain
 from ..simulation.gripper import FRICTION, GraspTrial
 from ..simulation.labels import open_scene
 from ..simulation.objects import SimObject
@@ -43,14 +44,22 @@ def _baseline_grasp(scene: TableScene, detector: GraspDetector) -> Grasp:
     return rectangle_to_grasp(rectangle, scene.frame, detector.gripper, support.approach, support)
 
 
-def run_scene(detector: GraspDetector, seed: int, index: int,
-              make: Callable[[np.random.Generator], SimObject] | None = None) -> dict[str, Any]:
+def open_single(seed: int, index: int,
+                make: Callable[[np.random.Generator], SimObject] | None = None,
+                domain: Domain = BASIC) -> TableScene:
     """
-    Detect and execute in scene ``index`` of ``seed`` (one object); JSON-serializable.
+    Scene ``index`` of ``seed`` with one object, seen by the first of its cameras.
 
-    ``make`` draws the object, None = a procedural one.
+    ``make`` draws the object, None = a procedural one of the domain.
     """
-    scene = open_scene(seed, index, objects=1, make=make)
+    return open_scene(seed, index * domain.views, objects=1, domain=domain, make=make)
+
+
+def run_scene(detector: GraspDetector, seed: int, index: int,
+              make: Callable[[np.random.Generator], SimObject] | None = None,
+              domain: Domain = BASIC) -> dict[str, Any]:
+    """Detect and execute in a scene of :func:`open_single`; JSON-serializable."""
+    scene = open_single(seed, index, make, domain)
     try:
         assert scene.frame is not None
         friction = float(np.random.default_rng([seed, index, 1]).uniform(*FRICTION))

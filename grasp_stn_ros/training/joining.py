@@ -64,15 +64,17 @@ def average_weights(paths: Sequence[str | Path]) -> tuple[GraspNetwork, dict[str
     return mean, {'training': {**sidecar.get('training', {}), 'mean_of': digests}}
 
 
-def join_networks(with_depth: str | Path, without_depth: str | Path) \
-        -> tuple[MultiStageSTN, dict[str, Any]]:
+def join_networks(with_depth: str | Path, without_depth: str | Path, *,
+                  seen_jaw: float | None = None) -> tuple[MultiStageSTN, dict[str, Any]]:
     """
     One network of two: images with depth go to the first, images without to the second.
 
     Where the first has been joined before, the second takes the place of the one for images
     without depth. Features of photographs stay with the second, and the larger views where it is
-    told the size of the jaws. Returns the network and the notes of the first's sidecar, to whose
-    training that of the second is added. The calibration is that of the first. Raises
+    told the size of the jaws. ``seen_jaw`` is the scale at which the first is shown its images, by
+    default that of its training: a little less is faster. Returns the network and the notes of the
+    first's sidecar, to whose training that of the second is added. The calibration is that of the
+    first. Raises
     :class:`checkpoint.CheckpointError`, also where the two are not of one kind.
     """
     first, sidecar = _load(with_depth)
@@ -84,8 +86,10 @@ def join_networks(with_depth: str | Path, without_depth: str | Path) \
     if alike[0] != alike[1]:
         raise checkpoint.CheckpointError(
             f'{without_depth} holds another network than {with_depth}: {alike[1]}, not {alike[0]}')
-    joined = MultiStageSTN(replace(first.config, **_without_depth(second.config),
-                                   without_depth=True))
+    config = replace(first.config, **_without_depth(second.config), without_depth=True)
+    if seen_jaw is not None:
+        config = replace(config, seen_jaw=seen_jaw)
+    joined = MultiStageSTN(config)
     assert joined.without_depth is not None
     kept = joined.state_dict().keys()
     joined.load_state_dict({
