@@ -15,6 +15,8 @@ from grasp_stn_ros.evaluation.benchmark import frames
 from grasp_stn_ros.rectangle import GraspRectangle, angle_distance
 from grasp_stn_ros.simulation.domain import TABLETOP
 from grasp_stn_ros.simulation.labels import generate_dataset
+from grasp_stn_ros.stn import checkpoint
+from grasp_stn_ros.stn.multi_stage import ModelConfig, MultiStageSTN
 
 
 class Network(torch.nn.Module):
@@ -142,3 +144,25 @@ def test_frames_are_timed_beside_a_busy_process_that_ends_with_them(tmp_path, mo
     with pytest.raises(module.click.ClickException, match='did not start'):
         module._measure({'LD_LIBRARY_PATH': '', 'PYTHONPATH': str(tmp_path / 'nowhere'),
                          'PYTHONHOME': str(tmp_path)}, 1, 0, 0.5, 1)
+
+
+def test_one_scale_is_timed_against_views_of_400_pixels(tmp_path):
+    torch.manual_seed(0)
+    generate_dataset(tmp_path / 'data', 4, 41, candidates=4)
+    script = load_script('compare_scale').main
+    for wanted in (0.0, 12.0):
+        checkpoint.save(tmp_path / f'{wanted}.safetensors', MultiStageSTN(ModelConfig(
+            width=0.25, features=16, fine_channels=8, seen_jaw=wanted, gripper_input=True)))
+    arguments = ['--data', tmp_path / 'data', '--rounds', 2, '--threads', 1,
+                 '--json', tmp_path / 'out.json']
+    done = CliRunner().invoke(script, [*map(str, arguments),
+                                       '--model', str(tmp_path / '12.0.safetensors')])
+    assert done.exit_code == 0, done.output
+    result = json.loads((tmp_path / 'out.json').read_text())
+    assert (result['n'], result['seed'], result['seen_jaw']) == (8, 41, 12.0)
+    assert sum(row['images'] for row in result['sizes'].values()) == 4
+    assert max(map(int, result['sizes'])) > 400, 'a camera 0.6 to 1.1 m away needs larger views'
+    assert all(row['ms'] > 0 and row['ms_at_400'] > 0 for row in result['sizes'].values())
+    done = CliRunner().invoke(script, [*map(str, arguments),
+                                       '--model', str(tmp_path / '0.0.safetensors')])
+    assert done.exit_code == 1 and 'seen_jaw is 0' in done.output

@@ -1,0 +1,98 @@
+#!/usr/bin/env python3
+"""
+What it costs to show a network with depth all its images at one scale (`model.seen_jaw`).
+
+In turns with the same network at 400 x 400 pixels, image by image, for each size of a view that
+the images of ``--data`` come to. The first frames of each size are not counted: they are traced.
+
+    python scripts/compare_scale.py --data data/test --json results/scale.json
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+import time
+
+import click
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from grasp_stn_ros.data.open import open_dataset
+from grasp_stn_ros.detector import GraspDetector, default_weights
+from grasp_stn_ros.evaluation.report import write_json
+from grasp_stn_ros.preprocessing import View, at_scale
+from grasp_stn_ros.rgbd import RgbdFrame
+from grasp_stn_ros.stn import checkpoint
+
+_WARM = 4       # frames until TorchScript has optimized what it saw
+
+
+def sizes(images: list[RgbdFrame], wanted: float) -> list[int]:
+    """Pixels a side of the view of each image."""
+    return [at_scale(frame, View.square(frame.size), wanted)[0].size for frame in images]
+
+
+def timed(detector: GraspDetector, frame: RgbdFrame) -> float:
+    """Milliseconds from a frame to poses."""
+    start = time.perf_counter()
+    detector.detect(frame)
+    return (time.perf_counter() - start) * 1e3
+
+
+@click.command()
+@click.option('--data', required=True, type=click.Path(exists=True, path_type=Path))
+@click.option('--model', type=click.Path(path_type=Path), help='Default: the shipped one.')
+@click.option('--images', type=click.IntRange(1), default=100, show_default=True)
+@click.option('--rounds', type=click.IntRange(1), default=3, show_default=True)
+@click.option('--threads', type=click.IntRange(1), default=2, show_default=True)
+@click.option('--precision', type=click.Choice(['auto', 'fp32', 'bf16']), default='auto',
+              show_default=True)
+@click.option('--json', 'output', type=click.Path(path_type=Path))
+def main(data: Path, model: Path | None, images: int, rounds: int, threads: int, precision: str,
+         output: Path | None) -> None:
+    """Measure both in turns."""
+    weights = model or default_weights()
+    (network, _), (plain, _) = checkpoint.load(weights), checkpoint.load(weights)
+    wanted = network.config.seen_jaw
+    if not wanted:
+        raise click.ClickException(f'{weights} is shown every image at 400 x 400 (seen_jaw is 0)')
+    plain.config = replace(plain.config, seen_jaw=0.0)
+    scaled, fixed = (GraspDetector(n, threads=threads, precision=precision)
+                     for n in (network, plain))
+    labelled = open_dataset(data)
+    frames = [labelled[i].frame for i in range(min(images, len(labelled)))]
+    of = sizes(frames, wanted)
+    for size in sorted(set(of)):
+        for _ in range(_WARM):
+            timed(scaled, frames[of.index(size)])
+            timed(fixed, frames[of.index(size)])
+    times = np.array([[[timed(scaled, frame), timed(fixed, frame)] for frame in frames]
+                      for _ in range(rounds)])
+    rows = {}
+    for size in sorted(set(of)):
+        own = times[:, np.array(of) == size].reshape(-1, 2)
+        rows[str(size)] = {'images': of.count(size), 'ms': float(np.median(own[:, 0])),
+                           'ms_at_400': float(np.median(own[:, 1])),
+                           'ratio': float(np.median(own[:, 0] / own[:, 1]))}
+    flat = times.reshape(-1, 2)
+    result = {'n': len(flat), 'split': data.name, 'seed': getattr(labelled, 'seed', None),
+              'precision': scaled.precision, 'threads': threads, 'seen_jaw': wanted,
+              'ms': float(np.median(flat[:, 0])), 'ms_at_400': float(np.median(flat[:, 1])),
+              'ratio_of_means': float(flat[:, 0].mean() / flat[:, 1].mean()), 'sizes': rows}
+    table = Table(title=f'{len(frames)} images, {scaled.precision}, {threads} threads')
+    for column in ('view', 'images', 'ms', 'ms at 400', 'ratio'):
+        table.add_column(column, justify='right')
+    for size, row in rows.items():
+        table.add_row(size, str(row['images']), f'{row["ms"]:.1f}', f'{row["ms_at_400"]:.1f}',
+                      f'{row["ratio"]:.2f}')
+    table.add_row('all', str(len(frames)), f'{result["ms"]:.1f}', f'{result["ms_at_400"]:.1f}',
+                  f'{result["ratio_of_means"]:.2f}')
+    Console().print(table)
+    if output:
+        write_json(output, result)
+
+
+if __name__ == '__main__':
+    main()
