@@ -84,8 +84,8 @@ def main(data: Path, model: Path | None, images: int, rounds: int, threads: int,
     table = Table(title=f'{len(frames)} images, {scaled.precision}, {threads} threads')
     for column in ('view', 'images', 'ms', 'ms at 400', 'ratio'):
         table.add_column(column, justify='right')
-    for size, row in rows.items():
-        table.add_row(size, str(row['images']), f'{row["ms"]:.1f}', f'{row["ms_at_400"]:.1f}',
+    for pixels, row in rows.items():
+        table.add_row(pixels, str(row['images']), f'{row["ms"]:.1f}', f'{row["ms_at_400"]:.1f}',
                       f'{row["ratio"]:.2f}')
     table.add_row('all', str(len(frames)), f'{result["ms"]:.1f}', f'{result["ms_at_400"]:.1f}',
                   f'{result["ratio_of_means"]:.2f}')
