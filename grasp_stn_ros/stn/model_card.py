@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..architectures import ARCHITECTURES
+from ..preprocessing import LARGEST_SIZE
 
 # What a result says about a model, and how the card puts it.
 _FIGURES = {
@@ -23,7 +24,7 @@ _FIGURES = {
 }
 # Not shares, but errors of the score.
 _ERRORS = {'ece': 'expected calibration error of the score'}
-_PROVENANCE = ('modality', 'holes', 'jaw_told', 'turns', 'n', 'n_rgbd', 'seed', 'split',
+_PROVENANCE = ('modality', 'holes', 'jaw_told', 'turns', 'n', 'n_rgbd', 'seed', 'split', 'domain',
                'candidates', 'command', 'commit', 'date', 'machine')
 
 
@@ -47,7 +48,7 @@ def model_card(name: str, sidecar: dict[str, Any], picture: str = '') -> str:
         f'({sidecar["architecture"]}, K = {config["candidates"]} candidates by default). '
         'Input: 7 x 400 x 400 (RGB, height above',
         'the support plane, surface normals); output: every candidate with location, angle, '
-        'rectangle and score.', '',
+        'rectangle and score.', *_views(config), '',
         f'- Weights: `{name}.safetensors`, SHA-256 `{sidecar["sha256"]}`',
         f'- Licence: {sidecar["licence"]}', f'- Trained on: {sidecar["data"]}']
     if 'images' in training:
@@ -96,6 +97,18 @@ def model_card(name: str, sidecar: dict[str, Any], picture: str = '') -> str:
     return '\n'.join(lines)
 
 
+def _views(config: dict[str, Any]) -> list[str]:
+    """Say where images are shown with more pixels."""
+    scaled = [f'{where} about {config[key]:g}' for key, where in (
+        ('seen_jaw', 'with depth so that jaws of 20 mm have'),
+        ('told_jaw', 'without it, where the size of the jaws is told, so that they have'))
+        if config.get(key)]
+    if not scaled:
+        return []
+    return [f'Up to {LARGEST_SIZE} x {LARGEST_SIZE} where the camera is far away: '
+            f'{"; ".join(scaled)} pixels.']
+
+
 def _seed(metrics: dict[str, Any]) -> str:
     return '-' if metrics.get('seed') is None else str(metrics['seed'])
 
@@ -104,6 +117,8 @@ def _condition(metrics: dict[str, Any]) -> str:
     """What the images lacked in a measurement, or was added to it."""
     modality = {'rgb': 'RGB only', 'depth': 'depth only'}.get(metrics.get('modality', ''))
     notes = [modality] if modality else []
+    if metrics.get('domain', 'basic') != 'basic':
+        notes.append(f'domain {metrics["domain"]}')
     if metrics.get('jaw_told'):
         notes.append('the size of the jaws in pixels told')
     if metrics.get('holes'):
