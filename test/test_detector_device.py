@@ -232,3 +232,22 @@ def test_where_depth_is_seen_views_have_the_scale_that_the_network_wants(monkeyp
     detector.modality = 'rgb'
     detector.detect(frame)
     assert {size for size, *_ in seen} == {400}
+
+
+def test_a_frame_of_another_size_is_warmed_up_once(monkeypatch):
+    network, _ = checkpoint.load(default_weights())
+    network.config = replace(network.config, seen_jaw=14.0, told_jaw=14.0)
+    detector = GraspDetector(network, device='cpu', precision='fp32')
+    detector.warm_up()
+    seen = _shown(detector, monkeypatch)
+    frame = next(iter(frames(1, seed=5)))
+    blind = replace(frame, depth=None)
+    for _ in range(2):
+        detector.warm_up_for(frame)
+        detector.warm_up_for(blind)
+        detector.warm_up_for(blind, jaw_pixels=12.0)
+    # TorchScript needs three runs; with depth this camera has one size, without it two.
+    assert [with_depth for *_, with_depth in seen] == [True] * 3 + [False] * 6
+    assert [size for size, *_ in seen[3:]] == [400] * 3 + [544] * 3
+    with pytest.raises(GraspError):
+        detector.warm_up_for(frame, region=(0.0, 0.0, 1.0, 1.0))

@@ -85,6 +85,8 @@ def interleaved(detectors: dict[str, GraspDetector], images: Sequence[RgbdFrame]
     slow = set()
     for name, detector in detectors.items():
         detector.warm_up()
+        for frame in images:
+            detector.warm_up_for(frame)
         start = time.perf_counter()
         detector.detect(images[0])
         if time.perf_counter() - start > _SLOW:
@@ -182,6 +184,8 @@ def run(weights: str, device: str, threads: Sequence[int], repetitions: int, sys
 
 def _by_size(detector: GraspDetector, images: Sequence[RgbdFrame], repetitions: int) \
         -> dict[str, Any]:
+    for frame in images:
+        detector.warm_up_for(frame)
     laps = [detector.detect(images[i % len(images)]).milliseconds for i in range(repetitions)]
     return _figures(laps)
 
