@@ -425,7 +425,7 @@ class _Workspace(threading.local):
         self._arrays: dict[str, np.ndarray] = {}
 
     def array(self, name: str, *shape: int, dtype: type = np.float32) -> np.ndarray:
-        """Return the array ``name``, with what is in it; it ends one of another shape."""
+        """Return the array ``name``, with what is in its memory, whatever shape it had."""
         size = math.prod(shape)
         kept = self._arrays.get(name)
         if kept is None or kept.size < size:

@@ -74,8 +74,7 @@ def join_networks(with_depth: str | Path, without_depth: str | Path, *,
     told the size of the jaws. ``seen_jaw`` is the scale at which the first is shown its images, by
     default that of its training: a little less is faster. Returns the network and the notes of the
     first's sidecar, to whose training that of the second is added. The calibration is that of the
-    first. Raises
-    :class:`checkpoint.CheckpointError`, also where the two are not of one kind.
+    first. Raises :class:`checkpoint.CheckpointError`, also where the two are not of one kind.
     """
     first, sidecar = _load(with_depth)
     second, other = _load(without_depth)
