@@ -42,7 +42,7 @@ def stages() -> None:
     channels = preprocess(frame, view, known=known).channels
     detection = GraspDetector(threads=1).detect(frame)
     drawn = draw_stages(frame.rgb, detection, height=_HEIGHT)
-    write_picture(IMAGES / 'stages.png', drawn)
+    write_picture(IMAGES / 'stages.png', draw_stages(frame.rgb, detection, height=360))
     for index in range(1, 5):
         write_picture(IMAGES / f'stage_{index}.png',
                       drawn[:, index * _HEIGHT:(index + 1) * _HEIGHT])

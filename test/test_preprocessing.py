@@ -359,7 +359,8 @@ def test_views_of_all_sizes_share_one_memory():
         with ThreadPoolExecutor(1) as fresh:
             expected.append(fresh.submit(channels, view).result())
     for view, alone in zip(views[:2] + views, expected[:2] + expected, strict=True):
-        np.testing.assert_array_equal(channels(view), alone)
+        # Sums in another order, where the memory begins elsewhere.
+        np.testing.assert_allclose(channels(view), alone, rtol=0, atol=1e-6)
     with ThreadPoolExecutor(1) as fresh:
         largest = fresh.submit(kept, views[2]).result()
     with ThreadPoolExecutor(1) as fresh:
