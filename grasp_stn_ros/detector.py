@@ -183,8 +183,7 @@ class GraspDetector:
 
         Does nothing where that was done before. Raises :class:`GraspError` as :meth:`detect` does.
         """
-        view = View.square(frame.size) if region is None else \
-            View.of_region(*_checked_region(region, frame.size))
+        view = _view(frame, region)
         key = _has_depth(frame, view.region), self._at_scale(view, frame, jaw_pixels)[0].size
         if key in self._warm:
             return
@@ -243,10 +242,7 @@ class GraspDetector:
         # Denormals make single operations up to a hundred times slower. It is a setting of the
         # calling thread, which need not be the one that made the detector.
         torch.set_flush_denormal(True)
-        if region is not None:
-            view = View.of_region(*_checked_region(region, frame.size))
-        else:
-            view = View.square(frame.size)
+        view = _view(frame, region)
         clock = _Stopwatch()
         view, known = self._at_scale(view, frame, jaw_pixels)
         seen: list[list[Candidate]] = []
@@ -512,6 +508,13 @@ def _inside(rectangle: GraspRectangle, region: tuple[float, float, float, float]
     """Centre inside the region: the view is square and shows more than a narrow region."""
     x, y, width, height = region
     return x - 0.5 <= rectangle.x <= x + width - 0.5 and y - 0.5 <= rectangle.y <= y + height - 0.5
+
+
+def _view(frame: RgbdFrame, region: tuple[float, float, float, float] | None) -> View:
+    """Return what the network looks at: ``region``, or the largest centred square."""
+    if region is None:
+        return View.square(frame.size)
+    return View.of_region(*_checked_region(region, frame.size))
 
 
 def _checked_region(region: tuple[float, float, float, float],

@@ -40,7 +40,7 @@ def stages() -> None:
     network, _ = checkpoint.load(default_weights())
     view, known = at_scale(frame, View.square(frame.size), network.config.seen_jaw)
     channels = preprocess(frame, view, known=known).channels
-    detection = GraspDetector(threads=1).detect(frame)
+    detection = GraspDetector(network, threads=1).detect(frame)
     drawn = draw_stages(frame.rgb, detection, height=_HEIGHT)
     write_picture(IMAGES / 'stages.png', draw_stages(frame.rgb, detection, height=360))
     for index in range(1, 5):
