@@ -34,9 +34,9 @@ from .rgbd import CameraIntrinsics, RgbdFrame
 from .support_plane import SupportPlane, fit_support_plane
 
 INPUT_SIZE = 400
-# Of views that are larger than that, see size_for_jaw; all are whole multiples of the trunk's
-# coarsest stride.
-LARGEST_SIZE, _SIZE_STEP = 688, 48
+# Of views of another size, see size_for_jaw; all are whole multiples of the trunk's coarsest
+# stride.
+SMALLEST_SIZE, LARGEST_SIZE, _SIZE_STEP = 304, 688, 48
 # Metres: the jaws by which the scale of a view is told.
 _USUAL_JAW = 0.02
 # Size of a view of which only the support plane is wanted: as many samples as of any other.
@@ -136,18 +136,18 @@ class View:
                 float(high[0] - low[0]), float(high[1] - low[1]))
 
 
-def size_for_jaw(jaw: float, wanted: float) -> int:
+def size_for_jaw(jaw: float, wanted: float, smallest: int = INPUT_SIZE) -> int:
     """
     Size of a view in which jaws get ``wanted`` pixels that have ``jaw`` in one of INPUT_SIZE.
 
     A network sees how large things are only where all views have one scale. It is kept to some
     percent: a network is slow at first with a size that is new to it, so that there are few. No
-    view is smaller than INPUT_SIZE, and none larger than :data:`LARGEST_SIZE`.
+    view is smaller than ``smallest``, and none larger than :data:`LARGEST_SIZE`.
     """
     if not (jaw > 0 and wanted > 0):
         return INPUT_SIZE
     steps = round((min(wanted / jaw, 10.0) - 1) * INPUT_SIZE / _SIZE_STEP)
-    return min(max(INPUT_SIZE + steps * _SIZE_STEP, INPUT_SIZE), LARGEST_SIZE)
+    return min(max(INPUT_SIZE + steps * _SIZE_STEP, smallest), LARGEST_SIZE)
 
 
 @dataclass(frozen=True)
@@ -348,7 +348,8 @@ def at_scale(frame: RgbdFrame, view: View, wanted: float) -> tuple[View, ViewDep
     known = view_depth(frame, View.of_region(*view.region, _COARSE_SIZE))
     if known is None or known.density is None:
         return view, None
-    size = size_for_jaw(_USUAL_JAW * known.density * INPUT_SIZE / _COARSE_SIZE, wanted)
+    size = size_for_jaw(_USUAL_JAW * known.density * INPUT_SIZE / _COARSE_SIZE, wanted,
+                        SMALLEST_SIZE)
     return View.of_region(*view.region, size), known
 
 

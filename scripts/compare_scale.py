@@ -3,7 +3,7 @@
 What it costs to show a network with depth all its images at one scale (`model.seen_jaw`).
 
 In turns with the same network at 400 x 400 pixels, image by image, for each size of a view that
-the images of ``--data`` come to. The first frames of each size are not counted: they are traced.
+the images of ``--data`` come to.
 
     python scripts/compare_scale.py --data data/test --json results/scale.json
 """
@@ -12,31 +12,27 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-import time
 
 import click
-import numpy as np
 from rich.console import Console
 from rich.table import Table
 
 from grasp_stn_ros.data.open import open_dataset
 from grasp_stn_ros.detector import GraspDetector, default_weights
+from grasp_stn_ros.evaluation.benchmark import interleaved
 from grasp_stn_ros.evaluation.report import write_json
 from grasp_stn_ros.preprocessing import View, at_scale
 from grasp_stn_ros.rgbd import RgbdFrame
 from grasp_stn_ros.stn import checkpoint
 
 
-def sizes(images: list[RgbdFrame], wanted: float) -> list[int]:
-    """Pixels a side of the view of each image."""
-    return [at_scale(frame, View.square(frame.size), wanted)[0].size for frame in images]
-
-
-def timed(detector: GraspDetector, frame: RgbdFrame) -> float:
-    """Milliseconds from a frame to poses."""
-    start = time.perf_counter()
-    detector.detect(frame)
-    return (time.perf_counter() - start) * 1e3
+def by_size(images: list[RgbdFrame], wanted: float) -> dict[int, list[RgbdFrame]]:
+    """``images`` by the pixels a side of their view."""
+    found: dict[int, list[RgbdFrame]] = {}
+    for frame in images:
+        view, _ = at_scale(frame, View.square(frame.size), wanted)
+        found.setdefault(view.size, []).append(frame)
+    return dict(sorted(found.items()))
 
 
 @click.command()
@@ -61,23 +57,18 @@ def main(data: Path, model: Path | None, images: int, rounds: int, threads: int,
                      for n in (network, plain))
     labelled = open_dataset(data)
     frames = [labelled[i].frame for i in range(min(images, len(labelled)))]
-    of = sizes(frames, wanted)
-    for frame in frames:
-        scaled.warm_up_for(frame)
-        fixed.warm_up_for(frame)
-    times = np.array([[[timed(scaled, frame), timed(fixed, frame)] for frame in frames]
-                      for _ in range(rounds)])
     rows = {}
-    for size in sorted(set(of)):
-        own = times[:, np.array(of) == size].reshape(-1, 2)
-        rows[str(size)] = {'images': of.count(size), 'ms': float(np.median(own[:, 0])),
-                           'ms_at_400': float(np.median(own[:, 1])),
-                           'ratio': float(np.median(own[:, 0] / own[:, 1]))}
-    flat = times.reshape(-1, 2)
-    result = {'n': len(flat), 'split': data.name, 'seed': getattr(labelled, 'seed', None),
-              'precision': scaled.precision, 'threads': threads, 'seen_jaw': wanted,
-              'ms': float(np.median(flat[:, 0])), 'ms_at_400': float(np.median(flat[:, 1])),
-              'ratio_of_means': float(flat[:, 0].mean() / flat[:, 1].mean()), 'sizes': rows}
+    for size, seen in by_size(frames, wanted).items():
+        both = interleaved({'fixed': fixed, 'scaled': scaled}, seen, rounds * len(seen))
+        ms, ms_at_400 = (both[name]['median_ms'] for name in ('scaled', 'fixed'))
+        rows[str(size)] = {'images': len(seen), 'ms': ms, 'ms_at_400': ms_at_400,
+                           'ratio': both['scaled']['ratio']}
+    means = {key: sum(row[key] * row['images'] for row in rows.values()) / len(frames)
+             for key in ('ms', 'ms_at_400')}
+    result = {'n': rounds * len(frames), 'split': data.name,
+              'seed': getattr(labelled, 'seed', None), 'precision': scaled.precision,
+              'threads': threads, 'seen_jaw': wanted, **means,
+              'ratio_of_means': means['ms'] / means['ms_at_400'], 'sizes': rows}
     table = Table(title=f'{len(frames)} images, {scaled.precision}, {threads} threads')
     for column in ('view', 'images', 'ms', 'ms at 400', 'ratio'):
         table.add_column(column, justify='right')

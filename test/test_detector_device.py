@@ -221,11 +221,11 @@ def test_where_depth_is_seen_views_have_the_scale_that_the_network_wants(monkeyp
     assert detector.detect(frame).region == pytest.approx((80, 0, 480, 480))
     detector.detect(replace(frame, depth=flat * 2))
     detector.detect(frame, (200.0, 160.0, 240.0, 240.0))
-    # Another gripper, or who tells its size, sees the same view.
+    # Another gripper, or who tells its size, sees the same view. That of a near camera is smaller.
     detector.detect(frame, jaw_pixels=30.0)
     detector.gripper = Gripper(jaw_size=0.03)
     detector.detect(frame)
-    assert seen[::turns] == [(544, 14.0, True), (688, 8.9, True), (400, 20.6, True),
+    assert seen[::turns] == [(544, 14.0, True), (688, 8.9, True), (304, 15.6, True),
                              (544, 34.0, True), (544, 21.0, True)]
     seen.clear()
     detector.detect(replace(frame, depth=None))

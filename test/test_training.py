@@ -220,6 +220,12 @@ def test_views_with_depth_have_one_scale_where_that_is_wanted():
     extents = [view[1][0, 4] for view in seen if len(view[1])]
     np.testing.assert_allclose(extents, 13.125 * 496 / 480, rtol=0.07)
     assert np.ptp(extents) > 0.5 and {view[3] > 0 for view in seen} == {True, False}
+    # Of a near camera the view has fewer pixels where depth says so, but not where that is told.
+    for told, size in ((replace(settings, seen_jaw=8.0), 304),
+                       (replace(settings, no_depth=1.0, no_colour=0.0, no_jaw=0.0, seen_jaw=0.0,
+                                told_jaw=8.0, jaw_without_depth=1.0), 400)):
+        extents = [r[0, 4] for _, r, _, _ in (told(sample, rng) for _ in range(30)) if len(r)]
+        np.testing.assert_allclose(extents, 13.125 * size / 480, rtol=0.07)
     for other in (replace(settings, no_depth=1.0, no_colour=0.0), replace(settings, seen_jaw=0.0)):
         extents = [r[0, 4] for _, r, _, _ in (other(sample, rng) for _ in range(30)) if len(r)]
         assert np.mean(extents) < 12 and np.ptp(extents) > 2

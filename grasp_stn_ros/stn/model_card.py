@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..architectures import ARCHITECTURES
-from ..preprocessing import LARGEST_SIZE
+from ..preprocessing import INPUT_SIZE, LARGEST_SIZE, SMALLEST_SIZE
 
 # What a result says about a model, and how the card puts it.
 _FIGURES = {
@@ -98,15 +98,13 @@ def model_card(name: str, sidecar: dict[str, Any], picture: str = '') -> str:
 
 
 def _views(config: dict[str, Any]) -> list[str]:
-    """Say where images are shown with more pixels."""
-    scaled = [f'{where} about {config[key]:g}' for key, where in (
-        ('seen_jaw', 'with depth so that jaws of 20 mm have'),
-        ('told_jaw', 'without it, where the size of the jaws is told, so that they have'))
-        if config.get(key)]
-    if not scaled:
-        return []
-    return [f'Up to {LARGEST_SIZE} x {LARGEST_SIZE} where the camera is far away: '
-            f'{"; ".join(scaled)} pixels.']
+    """Say which images are shown with another number of pixels."""
+    return [f'{where} {smallest} to {LARGEST_SIZE} pixels a side, by distance of the camera, so '
+            f'that {jaws} about {config[key]:g}.' for key, where, smallest, jaws in (
+                ('seen_jaw', 'With depth', SMALLEST_SIZE, 'jaws of 20 mm have'),
+                ('told_jaw', 'Without depth, where the size of the jaws is told,', INPUT_SIZE,
+                 'they have'))
+            if config.get(key)]
 
 
 def _seed(metrics: dict[str, Any]) -> str:

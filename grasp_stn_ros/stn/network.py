@@ -34,7 +34,7 @@ class NetworkConfig:
     # View pixels that the jaws have at least where they are told and there is no depth: the view
     # is larger then, as preprocessing.size_for_jaw says. 0 = never.
     told_jaw: float = 0.0
-    # The same where depth says how large they are.
+    # The same where depth says how large they are; of a near camera the view is smaller then.
     seen_jaw: float = 0.0
 
     def __post_init__(self):
