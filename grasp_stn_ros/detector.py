@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 import copy
 import dataclasses
@@ -27,12 +27,14 @@ from .preprocessing import (
     CHANNELS,
     HEIGHT_SCALE,
     MINIMUM_REGION,
+    USUAL_JAW,
     NetworkInput,
     View,
     ViewDepth,
     at_scale,
     preprocess,
     size_for_jaw,
+    sizes_at_scale,
 )
 from .reasons import GraspError, Reason
 from .rectangle import GraspRectangle, transform_rectangles, wrap_angle
@@ -45,6 +47,8 @@ from .stn.trunk import Trunk
 from .thread_count import ThreadCount
 
 DEFAULT_MODEL = 'multi_stage_stn.safetensors'
+# The camera that the detector warms up with, and how many of its pixels a side are looked at.
+_CAMERA, _SHOWN = CameraIntrinsics(525.0, 525.0, 319.5, 239.5), 480
 # A location that STN_crop itself does not believe in is no candidate.
 _MIN_LOCATION_SCORE = 1e-3
 
@@ -168,12 +172,21 @@ class GraspDetector:
 
     def warm_up(self, with_depth: bool = True) -> None:
         """Run the whole way until the first real frame, with or without depth, is not slow."""
-        rgb = np.full((480, 640, 3), 90, np.uint8)
-        depth = np.full((480, 640), 0.8, np.float32)
-        # A block on a table: something to propose, and a pose to compute.
-        rgb[210:270, 300:340], depth[210:270, 300:340] = (200, 60, 40), 0.75
-        self.warm_up_for(RgbdFrame(rgb, depth if with_depth else None,
-                                   CameraIntrinsics(525.0, 525.0, 319.5, 239.5)))
+        frame = _block_on_table(0.8)
+        self.warm_up_for(frame if with_depth else dataclasses.replace(frame, depth=None))
+
+    def warm_up_everywhere(self) -> Iterator[int]:
+        """
+        Warm up for a camera at any distance: for each size that a view has where depth tells it.
+
+        One size after the other, which is yielded in pixels a side, so that who waits may give up.
+        None where the network is shown all images at one size.
+        """
+        wanted = self._model.config.seen_jaw
+        for size in sizes_at_scale() if wanted else ():
+            # From so far away jaws have as many pixels as are wanted in a view of that size.
+            self.warm_up_for(_block_on_table(_CAMERA.fx * USUAL_JAW * size / (_SHOWN * wanted)))
+            yield size
 
     def warm_up_for(self, frame: RgbdFrame,
                     region: tuple[float, float, float, float] | None = None,
@@ -483,6 +496,14 @@ def choose(candidates: list[Candidate], minimum_score: float,
         if candidate.grasp is not None or not need_pose:
             return candidate, Reason.OK, Reason.OK.sentence
     return None, good[0].reason, refusal(good[0], len(good))
+
+
+def _block_on_table(distance: float) -> RgbdFrame:
+    """Something to propose, and a pose to compute, seen from ``distance`` metres above."""
+    rgb = np.full((_SHOWN, 640, 3), 90, np.uint8)
+    depth = np.full((_SHOWN, 640), distance, np.float32)
+    rgb[210:270, 300:340], depth[210:270, 300:340] = (200, 60, 40), distance - 0.05
+    return RgbdFrame(rgb, depth, _CAMERA)
 
 
 def _has_depth(frame: RgbdFrame, region: tuple[float, float, float, float]) -> bool:

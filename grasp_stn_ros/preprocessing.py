@@ -38,7 +38,7 @@ INPUT_SIZE = 400
 # stride.
 SMALLEST_SIZE, LARGEST_SIZE, _SIZE_STEP = 304, 688, 48
 # Metres: the jaws by which the scale of a view is told.
-_USUAL_JAW = 0.02
+USUAL_JAW = 0.02
 # Size of a view of which only the support plane is wanted: as many samples as of any other.
 _COARSE_SIZE = 36
 # Pixels of the longer side of a region that is looked at, at least.
@@ -148,6 +148,11 @@ def size_for_jaw(jaw: float, wanted: float, smallest: int = INPUT_SIZE) -> int:
         return INPUT_SIZE
     steps = round((min(wanted / jaw, 10.0) - 1) * INPUT_SIZE / _SIZE_STEP)
     return min(max(INPUT_SIZE + steps * _SIZE_STEP, smallest), LARGEST_SIZE)
+
+
+def sizes_at_scale() -> range:
+    """Every size that :func:`at_scale` may give a view."""
+    return range(SMALLEST_SIZE, LARGEST_SIZE + 1, _SIZE_STEP)
 
 
 @dataclass(frozen=True)
@@ -348,7 +353,7 @@ def at_scale(frame: RgbdFrame, view: View, wanted: float) -> tuple[View, ViewDep
     known = view_depth(frame, View.of_region(*view.region, _COARSE_SIZE))
     if known is None or known.density is None:
         return view, None
-    size = size_for_jaw(_USUAL_JAW * known.density * INPUT_SIZE / _COARSE_SIZE, wanted,
+    size = size_for_jaw(USUAL_JAW * known.density * INPUT_SIZE / _COARSE_SIZE, wanted,
                         SMALLEST_SIZE)
     return View.of_region(*view.region, size), known
 

@@ -28,6 +28,7 @@ PARAMETERS = {
     'model': 'weights: default or the path of a .safetensors file',
     'device': 'auto, cpu, cuda or cuda:N',
     'threads': 'CPU threads of the network, 0 = PyTorch decides',
+    'moving_camera': 'true: prepare the network at the start for every distance of the camera',
     'mode': 'continuous or on_demand',
     'minimum_score': 'candidates below this score are no grasp, 0 to 1',
     'region': 'region of interest in pixels: "[x, y, width, height]"',
@@ -36,7 +37,7 @@ PARAMETERS = {
     'autostart': 'true, or false = wait for a lifecycle manager',
     'use_sim_time': 'true to follow /clock, as for bags played with --clock',
 }
-BOOLEANS = {'autostart', 'use_sim_time'}
+BOOLEANS = {'autostart', 'moving_camera', 'use_sim_time'}
 
 
 def typed(name: str, text: str) -> Any:

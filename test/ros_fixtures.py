@@ -5,6 +5,7 @@ Everything waits for conditions with a deadline. conftest.py isolates the middle
 gets a namespace of its own.
 """
 
+from collections.abc import Iterator
 import itertools
 import threading
 import time
@@ -80,6 +81,7 @@ class StubDetector:
         self.calls: list[dict] = []
         self.called_from: set[str] = set()
         self.warm = False
+        self.warm_everywhere: list[int] = []
         self.suspended = True
         self.gate = threading.Event()
         self.gate.set()
@@ -87,6 +89,12 @@ class StubDetector:
     def warm_up(self) -> None:
         """Remember that the node called it."""
         self.warm = True
+
+    def warm_up_everywhere(self) -> Iterator[int]:
+        """Remember how far the node went."""
+        for size in range(3):
+            self.warm_everywhere.append(size)
+            yield size
 
     def suspend(self) -> None:
         """Remember that the node let go of the device."""

@@ -19,11 +19,13 @@ import grasp_stn_ros
 from grasp_stn_ros.detector import GraspDetector, cpu_has_bf16, default_weights
 from grasp_stn_ros.evaluation.benchmark import frames
 from grasp_stn_ros.grasp_pose import Gripper
+from grasp_stn_ros.preprocessing import LARGEST_SIZE, SMALLEST_SIZE, sizes_at_scale
 from grasp_stn_ros.reasons import GraspError, Reason
 from grasp_stn_ros.rectangle import is_correct
 from grasp_stn_ros.rgbd import CameraIntrinsics, RgbdFrame
 from grasp_stn_ros.stn import checkpoint
 from grasp_stn_ros.stn.multi_stage import ModelConfig, MultiStageSTN
+from grasp_stn_ros.stn.tracing import Tracer
 
 FRAME = RgbdFrame(np.full((240, 320, 3), 90, np.uint8), np.full((240, 320), 0.8, np.float32),
                   CameraIntrinsics(250.0, 250.0, 160.0, 120.0))
@@ -251,3 +253,23 @@ def test_a_frame_of_another_size_is_warmed_up_once(monkeypatch):
     assert [size for size, *_ in seen[3:]] == [400] * 3 + [544] * 3
     with pytest.raises(GraspError):
         detector.warm_up_for(frame, region=(0.0, 0.0, 1.0, 1.0))
+
+
+def test_a_camera_at_any_distance_is_warmed_up_for(monkeypatch):
+    torch.manual_seed(0)
+    network = MultiStageSTN(ModelConfig(width=0.25, features=16, fine_channels=8, seen_jaw=9.0,
+                                        gripper_input=True))
+    detector = GraspDetector(network, device='cpu')
+    seen = _shown(detector, monkeypatch)
+    assert list(detector.warm_up_everywhere()) == list(sizes_at_scale())
+    assert sizes_at_scale()[0] == SMALLEST_SIZE and sizes_at_scale()[-1] == LARGEST_SIZE
+    assert {size for size, *_ in seen} == set(sizes_at_scale())
+    assert {jaw for _, jaw, _ in seen} == {9.0}
+    # Nothing is left to prepare, wherever the camera is.
+    monkeypatch.setattr(Tracer, '_traced', None)
+    rgb = np.full((480, 640, 3), 90, np.uint8)
+    for distance in (0.3, 0.7, 0.95, 1.2, 3.0):
+        depth = np.full((480, 640), distance, np.float32)
+        assert detector.detect(RgbdFrame(rgb, depth, FRAME.intrinsics)).milliseconds['trunk'] > 0
+    assert not list(GraspDetector(MultiStageSTN(replace(network.config, seen_jaw=0.0)),
+                                  device='cpu').warm_up_everywhere())

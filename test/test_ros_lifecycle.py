@@ -6,9 +6,11 @@ import threading
 from lifecycle_msgs.msg import State, Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 import pytest
+from rclpy.parameter import Parameter
 from ros_fixtures import DEADLINE, StubDetector, rig, ros, wait_until  # noqa: F401
 
 from grasp_stn_ros.reasons import Reason
+from grasp_stn_ros.ros.grasp_node import GraspNode
 
 CONFIGURE, CLEANUP = Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_CLEANUP
 ACTIVATE, DEACTIVATE = Transition.TRANSITION_ACTIVATE, Transition.TRANSITION_DEACTIVATE
@@ -119,6 +121,22 @@ def test_warm_up_that_fails_leaves_nothing_behind(rig):  # noqa: F811
     manager = Manager(it)
     assert not manager.change(CONFIGURE)
     assert (manager.state, it.node._detector, it.node._outputs) == (UNCONFIGURED, None, None)
+
+
+@pytest.mark.parametrize('moving', [False, True])
+def test_the_network_is_prepared_for_a_camera_that_moves(rig, moving):  # noqa: F811
+    detector = StubDetector()
+    rig(detector, moving_camera=moving)
+    assert detector.warm and detector.warm_everywhere == [0, 1, 2][:3 * moving]
+
+
+def test_a_signal_ends_the_preparation_for_a_camera_that_moves(ros):  # noqa: F811
+    detector = StubDetector()
+    with pytest.raises(KeyboardInterrupt):
+        GraspNode(lambda values: detector, lambda: bool(detector.warm_everywhere),
+                  namespace='interrupted',
+                  parameter_overrides=[Parameter('moving_camera', value=True)])
+    assert detector.warm_everywhere == [0]
 
 
 def test_activate_that_fails_leaves_the_node_inactive(rig):  # noqa: F811

@@ -190,6 +190,9 @@ class GraspNode(LifecycleNode):
         self._raise_if_interrupted()
         self._detector.warm_up()
         self._raise_if_interrupted()
+        if values['moving_camera']:
+            for _ in self._detector.warm_up_everywhere():
+                self._raise_if_interrupted()
         self._outputs = Outputs(self, values)
         self._diagnostics.configured(self._detector)
 
