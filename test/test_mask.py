@@ -12,9 +12,11 @@ pytest.importorskip('mujoco', reason='mujoco is missing: run `make setup`')
 
 from grasp_stn_ros.detector import GraspDetector, find_weights
 from grasp_stn_ros.names import table_weights
+from grasp_stn_ros.preprocessing import View
 from grasp_stn_ros.reasons import GraspError, Reason
 from grasp_stn_ros.rgbd import RgbdFrame
 from grasp_stn_ros.simulation.labels import open_scene
+from grasp_stn_ros.stn.trunk import Trunk
 
 
 @pytest.fixture(scope='module')
@@ -36,10 +38,16 @@ def table():
     return frame, masks
 
 
-def near(mask, location, reach=4):
-    """Whether a pixel of ``mask`` lies within ``reach``: cells and offsets are that coarse."""
+def all_near(mask, found, detector, frame):
+    """
+    Whether all locations lie within a diagonal of a cell of the location map from the mask.
+
+    A cell that touches the mask has one, anywhere in it; the smaller the view, the coarser.
+    """
+    view, _ = detector._at_scale(View.of_region(*found.region), frame, None)
     rows, columns = np.nonzero(mask)
-    return np.hypot(columns - location[0], rows - location[1]).min() <= reach * 1.5
+    return all(np.hypot(columns - c.location[0], rows - c.location[1]).min()
+               <= 1.5 * Trunk.STRIDE / view.scale for c in found.candidates)
 
 
 @pytest.mark.parametrize('with_depth', [True, False])
@@ -48,9 +56,9 @@ def test_all_candidates_start_on_the_object_that_was_asked_for(detector, table, 
     if not with_depth:
         frame = RgbdFrame(frame.rgb)
     for mask in masks:
-        candidates = detector.detect(frame, mask=mask).candidates
-        assert len(candidates) >= 3
-        assert all(near(mask, c.location) for c in candidates)
+        found = detector.detect(frame, mask=mask)
+        assert len(found.candidates) >= 3
+        assert all_near(mask, found, detector, frame)
 
 
 def test_a_mask_of_everything_changes_nothing(detector, table):
@@ -81,7 +89,7 @@ def test_a_region_and_turned_views_see_the_mask_where_it_is(table):
     for found in (turned.detect(frame, mask=masks[0]),
                   turned.detect(frame, region=(x, y, 200, 200), mask=masks[0])):
         assert found.candidates
-        assert all(near(masks[0], c.location) for c in found.candidates)
+        assert all_near(masks[0], found, turned, frame)
 
 
 def test_objects_are_asked_for_by_their_masks(tmp_path):
