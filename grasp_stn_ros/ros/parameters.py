@@ -180,8 +180,8 @@ PARAMETERS: tuple[Parameter, ...] = (
     Parameter('candidates', 0, 'Locations proposed by the first stage (K in the paper); '
               "0 = the model's own number.", limits=(0, 256)),
     Parameter('moving_camera', False, 'Prepare the network for every distance of the camera when '
-              'it is configured, which takes seconds longer, so that no frame of a camera that '
-              'moves is slow.'),
+              'it is configured, which takes ten seconds and more, so that no frame of a camera '
+              'that moves is slow.'),
     # When to run and what to return.
     Parameter('mode', 'continuous', 'Detect in every pair, or only when ~/detect_grasp is called.',
               choices=('continuous', 'on_demand'), live=True),
