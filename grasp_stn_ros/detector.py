@@ -179,8 +179,8 @@ class GraspDetector:
         """
         Warm up for a camera at any distance: for each size that a view has where depth tells it.
 
-        One size after the other, which is yielded in pixels a side, so that who waits may give up.
-        None where the network is shown all images at one size.
+        Yields each size, in pixels a side, when it is done, so that who waits may give up; none
+        where the network is shown all images at one size.
         """
         wanted = self._model.config.seen_jaw
         for size in sizes_at_scale() if wanted else ():
@@ -285,7 +285,7 @@ class GraspDetector:
     def _at_scale(self, view: View, frame: RgbdFrame,
                   jaw_pixels: float | None) -> tuple[View, ViewDepth | None]:
         """
-        Show as much as ``view``, larger where the network wants jaws of some size.
+        Show as much as ``view``, with as many pixels as the network wants jaws to have.
 
         Also what was learned about the depth, where a view can be prepared with it.
         """
