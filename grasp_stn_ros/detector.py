@@ -34,7 +34,7 @@ from .preprocessing import (
     at_scale,
     preprocess,
     size_for_jaw,
-    sizes_at_scale,
+    view_sizes,
 )
 from .reasons import GraspError, Reason
 from .rectangle import GraspRectangle, transform_rectangles, wrap_angle
@@ -183,7 +183,7 @@ class GraspDetector:
         where the network is shown all images at one size.
         """
         wanted = self._model.config.seen_jaw
-        for size in sizes_at_scale() if wanted else ():
+        for size in view_sizes(with_depth=True) if wanted else ():
             # From so far away jaws have as many pixels as are wanted in a view of that size.
             self.warm_up_for(_block_on_table(_CAMERA.fx * USUAL_JAW * size / (_SHOWN * wanted)))
             yield size

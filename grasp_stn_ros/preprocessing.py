@@ -34,7 +34,7 @@ from .rgbd import CameraIntrinsics, RgbdFrame
 from .support_plane import SupportPlane, fit_support_plane
 
 INPUT_SIZE = 400
-# Of views of another size, see size_for_jaw; all are whole multiples of the trunk's coarsest
+# Of views of another size, see view_sizes; all are whole multiples of the trunk's coarsest
 # stride.
 SMALLEST_SIZE, LARGEST_SIZE, _SIZE_STEP = 304, 688, 48
 # Metres: the jaws by which the scale of a view is told.
@@ -136,23 +136,29 @@ class View:
                 float(high[0] - low[0]), float(high[1] - low[1]))
 
 
-def size_for_jaw(jaw: float, wanted: float, smallest: int = INPUT_SIZE) -> int:
+def view_sizes(with_depth: bool) -> range:
+    """
+    Every size that a view may have, in pixels a side.
+
+    Those of near cameras are smaller than INPUT_SIZE only where depth tells that they are near,
+    not where somebody does: so the networks were trained.
+    """
+    return range(SMALLEST_SIZE if with_depth else INPUT_SIZE, LARGEST_SIZE + 1, _SIZE_STEP)
+
+
+def size_for_jaw(jaw: float, wanted: float, with_depth: bool = False) -> int:
     """
     Size of a view in which jaws get ``wanted`` pixels that have ``jaw`` in one of INPUT_SIZE.
 
     A network sees how large things are only where all views have one scale. It is kept to some
-    percent: a network is slow at first with a size that is new to it, so that there are few. No
-    view is smaller than ``smallest``, and none larger than :data:`LARGEST_SIZE`.
+    percent: a network is slow at first with a size that is new to it, so that there are few, those
+    of :func:`view_sizes`.
     """
     if not (jaw > 0 and wanted > 0):
         return INPUT_SIZE
     steps = round((min(wanted / jaw, 10.0) - 1) * INPUT_SIZE / _SIZE_STEP)
-    return min(max(INPUT_SIZE + steps * _SIZE_STEP, smallest), LARGEST_SIZE)
-
-
-def sizes_at_scale() -> range:
-    """Every size that :func:`at_scale` may give a view."""
-    return range(SMALLEST_SIZE, LARGEST_SIZE + 1, _SIZE_STEP)
+    sizes = view_sizes(with_depth)
+    return min(max(INPUT_SIZE + steps * _SIZE_STEP, sizes[0]), sizes[-1])
 
 
 @dataclass(frozen=True)
@@ -354,7 +360,7 @@ def at_scale(frame: RgbdFrame, view: View, wanted: float) -> tuple[View, ViewDep
     if known is None or known.density is None:
         return view, None
     size = size_for_jaw(USUAL_JAW * known.density * INPUT_SIZE / _COARSE_SIZE, wanted,
-                        SMALLEST_SIZE)
+                        with_depth=True)
     return View.of_region(*view.region, size), known
 
 

@@ -19,7 +19,7 @@ import grasp_stn_ros
 from grasp_stn_ros.detector import GraspDetector, cpu_has_bf16, default_weights
 from grasp_stn_ros.evaluation.benchmark import frames
 from grasp_stn_ros.grasp_pose import Gripper
-from grasp_stn_ros.preprocessing import LARGEST_SIZE, SMALLEST_SIZE, sizes_at_scale
+from grasp_stn_ros.preprocessing import LARGEST_SIZE, SMALLEST_SIZE, view_sizes
 from grasp_stn_ros.reasons import GraspError, Reason
 from grasp_stn_ros.rectangle import is_correct
 from grasp_stn_ros.rgbd import CameraIntrinsics, RgbdFrame
@@ -261,15 +261,19 @@ def test_a_camera_at_any_distance_is_warmed_up_for(monkeypatch):
                                         gripper_input=True))
     detector = GraspDetector(network, device='cpu')
     seen = _shown(detector, monkeypatch)
-    assert list(detector.warm_up_everywhere()) == list(sizes_at_scale())
-    assert sizes_at_scale()[0] == SMALLEST_SIZE and sizes_at_scale()[-1] == LARGEST_SIZE
-    assert {size for size, *_ in seen} == set(sizes_at_scale())
+    sizes = list(view_sizes(with_depth=True))
+    assert list(detector.warm_up_everywhere()) == sizes
+    assert sizes[0] == SMALLEST_SIZE and sizes[-1] == LARGEST_SIZE
+    assert {size for size, *_ in seen} == set(sizes)
     assert {jaw for _, jaw, _ in seen} == {9.0}
     # Nothing is left to prepare, wherever the camera is.
     monkeypatch.setattr(Tracer, '_traced', None)
+    seen.clear()
     rgb = np.full((480, 640, 3), 90, np.uint8)
-    for distance in (0.3, 0.7, 0.95, 1.2, 3.0):
+    camera = CameraIntrinsics(600.0, 600.0, 300.0, 240.0)
+    for distance in (0.3, 0.98, 1.1, 1.4, 3.0):
         depth = np.full((480, 640), distance, np.float32)
-        assert detector.detect(RgbdFrame(rgb, depth, FRAME.intrinsics)).milliseconds['trunk'] > 0
+        assert detector.detect(RgbdFrame(rgb, depth, camera)).milliseconds['trunk'] > 0
+    assert [size for size, *_ in seen] == [304, 352, 400, 496, 688]
     assert not list(GraspDetector(MultiStageSTN(replace(network.config, seen_jaw=0.0)),
                                   device='cpu').warm_up_everywhere())

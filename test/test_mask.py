@@ -47,7 +47,7 @@ def all_near(mask, found, detector, frame):
     view, _ = detector._at_scale(View.of_region(*found.region), frame, None)
     rows, columns = np.nonzero(mask)
     return all(np.hypot(columns - c.location[0], rows - c.location[1]).min()
-               <= 1.5 * Trunk.STRIDE / view.scale for c in found.candidates)
+               <= 2 ** 0.5 * Trunk.STRIDE / view.scale for c in found.candidates)
 
 
 @pytest.mark.parametrize('with_depth', [True, False])

@@ -325,7 +325,7 @@ def test_a_view_grows_until_jaws_have_the_pixels_that_are_wanted(jaw, size):
 @pytest.mark.parametrize('jaw, size', [
     (14.0, 400), (16.0, 352), (10.0, 544), (20.0, SMALLEST_SIZE), (1e300, SMALLEST_SIZE)])
 def test_a_view_shrinks_only_where_it_may(jaw, size):
-    assert size_for_jaw(jaw, 14.0, SMALLEST_SIZE) == size
+    assert size_for_jaw(jaw, 14.0, with_depth=True) == size
     assert size_for_jaw(jaw, 14.0) == max(size, INPUT_SIZE)
     assert SMALLEST_SIZE % 16 == 0
 
@@ -339,7 +339,7 @@ def test_a_view_at_scale_needs_no_second_fit(monkeypatch, region, tilt):
     # 525 px * 20 mm / 0.8 m are 13.1 pixels of the image where the camera looks straight down.
     alone = preprocess(frame, view)
     assert view.region == pytest.approx(plain.region)
-    assert view.size == size_for_jaw(preprocess(frame, plain).jaw(0.02), 20.0, SMALLEST_SIZE)
+    assert view.size == size_for_jaw(preprocess(frame, plain).jaw(0.02), 20.0, with_depth=True)
     if region is None and not tilt:
         assert view.size == 688 and alone.jaw(0.02) == pytest.approx(13.125 * 688 / 480, rel=0.01)
     monkeypatch.setattr(preprocessing, 'fit_support_plane', None)

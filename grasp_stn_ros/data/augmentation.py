@@ -8,7 +8,7 @@ import math
 import cv2
 import numpy as np
 
-from ..preprocessing import CHANNELS, INPUT_SIZE, SMALLEST_SIZE, View, preprocess, size_for_jaw
+from ..preprocessing import CHANNELS, INPUT_SIZE, View, preprocess, size_for_jaw
 from ..reasons import GraspError
 from ..rectangle import transform_rectangles
 from .sample import LabelledFrame, jaw_in_pixels
@@ -59,10 +59,11 @@ class Augmentation:
             pixels = told = jaw_in_pixels(sample)
         if rng.random() < self.no_jaw:
             size = pixels = told = None
-        wanted, smallest = self.told_jaw, INPUT_SIZE
-        if use_depth and self.seen_jaw and sample.jaw_pixels is None:
-            told, wanted, smallest = jaw_in_pixels(sample), self.seen_jaw, SMALLEST_SIZE
-        view = self._view(sample, told, wanted, smallest, rng)
+        wanted = self.told_jaw
+        seen = use_depth and bool(self.seen_jaw) and sample.jaw_pixels is None
+        if seen:
+            told, wanted = jaw_in_pixels(sample), self.seen_jaw
+        view = self._view(sample, told, wanted, seen, rng)
         if frame.depth is not None and use_depth and rng.random() < self.holes:
             frame = replace(frame, depth=_with_holes(frame.depth, rng))
         try:
@@ -83,14 +84,14 @@ class Augmentation:
         rectangles, kept = to_view(sample.rectangles, view)
         return channels, rectangles[kept], sample.success[kept], prepared.jaw(size, pixels)
 
-    def _view(self, sample: LabelledFrame, jaw: float | None, wanted: float, smallest: int,
+    def _view(self, sample: LabelledFrame, jaw: float | None, wanted: float, seen: bool,
               rng: np.random.Generator) -> View:
         width, height = sample.frame.size
         shown = max(sample.region[2:]) if sample.region else min(width, height)
         nominal, spread = self.nominal or INPUT_SIZE / shown, self.log_scale
         if jaw and wanted:
             # Hardly another scale than in use, where as much is known.
-            nominal = size_for_jaw(jaw * INPUT_SIZE / shown, wanted, smallest) / shown
+            nominal = size_for_jaw(jaw * INPUT_SIZE / shown, wanted, seen) / shown
             spread /= 4
         scale = nominal * math.exp(rng.uniform(-spread, spread))
         if self.anywhere and rng.random() < self.anywhere:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..architectures import ARCHITECTURES
-from ..preprocessing import INPUT_SIZE, LARGEST_SIZE, SMALLEST_SIZE
+from ..preprocessing import view_sizes
 
 # What a result says about a model, and how the card puts it.
 _FIGURES = {
@@ -99,11 +99,11 @@ def model_card(name: str, sidecar: dict[str, Any], picture: str = '') -> str:
 
 def _views(config: dict[str, Any]) -> list[str]:
     """Say which images are shown with another number of pixels."""
-    return [f'{where} {smallest} to {LARGEST_SIZE} pixels a side, by distance of the camera, so '
-            f'that {jaws} about {config[key]:g}.' for key, where, smallest, jaws in (
-                ('seen_jaw', 'With depth', SMALLEST_SIZE, 'jaws of 20 mm have'),
-                ('told_jaw', 'Without depth, where the size of the jaws is told,', INPUT_SIZE,
-                 'they have'))
+    return [f'{where} {sizes[0]} to {sizes[-1]} pixels a side, by distance of the camera, so '
+            f'that {jaws} about {config[key]:g}.' for key, where, sizes, jaws in (
+                ('seen_jaw', 'With depth', view_sizes(True), 'jaws of 20 mm have'),
+                ('told_jaw', 'Without depth, where the size of the jaws is told,',
+                 view_sizes(False), 'they have'))
             if config.get(key)]
 
 
