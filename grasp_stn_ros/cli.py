@@ -68,7 +68,8 @@ for _command in (train, own_trials, calibrate, benchmark, annotate, view, record
               help='basic: one camera over a nearly empty table; tabletop: the same, labelled '
                    'for the gripper as the detector uses it; wide: clutter, cameras of several '
                    'kinds, surroundings; field: wide, for that gripper, with more of the objects '
-                   'that slip.')
+                   'that slip; large: field, with larger objects that have to be held near the '
+                   'middle of their mass.')
 @click.option('--views', type=click.IntRange(1, 32),
               help="Images of each scene, by as many cameras. Default: the domain's.")
 @click.option('--meshes', type=click.Path(exists=True, file_okay=False, path_type=Path),

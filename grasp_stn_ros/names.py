@@ -6,7 +6,7 @@ SYSTEMS = ('sae_sliding_window', 'cnn_sliding_window', 'regression', 'single_sta
 # What they were trained on.
 TABLES = ('simulated', 'cornell')
 # What simulated scenes are drawn from.
-SIMULATED = ('basic', 'wide', 'tabletop', 'field')
+SIMULATED = ('basic', 'wide', 'tabletop', 'field', 'large')
 # What of a frame a network may see.
 MODALITIES = ('rgbd', 'rgb', 'depth')
 

@@ -8,7 +8,7 @@ import pytest
 
 from grasp_stn_ros.rgbd import CameraIntrinsics
 from grasp_stn_ros.simulation import depth_noise
-from grasp_stn_ros.simulation.domain import BASIC, FIELD, WIDE, draw
+from grasp_stn_ros.simulation.domain import BASIC, FIELD, LARGE, WIDE, draw
 from grasp_stn_ros.simulation.labels import dataset_settings, open_scene, write_scene
 
 CAMERA = CameraIntrinsics(500.0, 500.0, 159.5, 119.5)
@@ -43,6 +43,19 @@ def test_field_has_more_of_what_slips_and_changes_no_other_domain():
         assert scene.objects[0].family in FIELD.emphasis
     finally:
         scene.close()
+
+
+def test_large_scenes_have_larger_objects_and_the_domains_before_are_written_as_they_were():
+    assert 'scale' not in FIELD.to_dict() and LARGE.to_dict()['scale'] == LARGE.scale
+    one = replace(LARGE, emphasized=1.0, object_counts=(1.0,), views=1)
+    vertices = []
+    for scale in (1.0, 1.5):
+        # A range of one number costs no draw: the same object in both.
+        scene = open_scene(5, 0, domain=replace(one, scale=(scale, scale)))
+        assert scene.objects[0].family in LARGE.emphasis
+        vertices.append(scene.objects[0].vertices)
+        scene.close()
+    np.testing.assert_allclose(vertices[1], 1.5 * vertices[0], atol=1e-9)
 
 
 def test_wide_scenes_vary_and_can_be_opened_again(tmp_path):

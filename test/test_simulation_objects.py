@@ -26,6 +26,12 @@ def test_the_same_generator_gives_the_same_object():
     np.testing.assert_array_equal(a.vertices, b.vertices)
 
 
+def test_a_scale_enlarges_an_object_and_makes_it_as_much_heavier():
+    a, b = (make_object(np.random.default_rng(1), 'bottle', scale) for scale in (1.0, 1.3))
+    np.testing.assert_allclose(b.vertices, 1.3 * a.vertices, atol=1e-9)
+    assert b.mass == pytest.approx(1.3 ** 3 * a.mass)
+
+
 def test_a_pair_of_blocks_is_centred_at_its_centre_of_mass():
     corners = np.array(np.meshgrid([0, 1], [0, 1], [0, 1])).reshape(3, -1).T
     # A 20 mm cube at the origin and a 40 mm cube beyond it: volumes 1 : 8.

@@ -30,7 +30,7 @@ from ..detection import Grasp
 from ..grasp_pose import MIDDLE, Gripper, grasp_axes, grasp_to_rectangle
 from . import gripper as physics
 from . import scene as scenes
-from .domain import BASIC, Domain
+from .domain import BASIC, Domain, draw
 from .gripper import GraspTrial
 from .mesh_data import MeshObjects
 from .objects import SimObject, make_object
@@ -221,6 +221,10 @@ def try_out(plan: Plan, trial: GraspTrial, domain: Domain, rng: np.random.Genera
 
 
 # ---------------------------------------------------------------------- scenes and files
+def _draw_object(rng: np.random.Generator, domain: Domain) -> SimObject:
+    return make_object(rng, domain.draw_family(rng), draw(rng, domain.scale))
+
+
 def _open(seed: int, index: int, objects: int | None, domain: Domain,
           make: Callable[[np.random.Generator], SimObject] | None = None
           ) -> tuple[TableScene, np.ndarray, np.random.Generator]:
@@ -230,8 +234,7 @@ def _open(seed: int, index: int, objects: int | None, domain: Domain,
         drawn = 1 + int(rng.choice(len(domain.object_counts), p=domain.object_counts))
         count = objects or drawn
         try:
-            things = [make(rng) if make else make_object(rng, domain.draw_family(rng))
-                      for _ in range(count)]
+            things = [make(rng) if make else _draw_object(rng, domain) for _ in range(count)]
             scene = random_scene(rng, things, domain=domain)
         except UnsettledError:
             continue

@@ -341,14 +341,20 @@ def object_from_parts(family: str, parts: list[np.ndarray], mass: float,
                      tuple(volumes), tuple(materials or [0] * len(parts)), float(mass))
 
 
-def make_object(rng: np.random.Generator, family: str | None = None) -> SimObject:
-    """Draw an object of ``family``, or of any one of :data:`FAMILIES`; ValueError if unknown."""
+def make_object(rng: np.random.Generator, family: str | None = None,
+                scale: float = 1.0) -> SimObject:
+    """
+    Draw an object of ``family``, or of any one of :data:`FAMILIES`; ValueError if unknown.
+
+    ``scale`` enlarges it in all directions; its density stays what it is.
+    """
     if family is None:
         family = FAMILIES[rng.integers(len(FAMILIES))]
     if family not in _FAMILIES:
         raise ValueError(f'no object family {family!r}; there are {", ".join(FAMILIES)}')
     made = _FAMILIES[family](rng)
     parts, materials = made if isinstance(made, tuple) else (made, None)
+    parts = [part * scale for part in parts]
     # Parts overlap a little, so this is not exact; the draw of the density is far coarser.
     volume = sum(ConvexHull(part).volume for part in parts)
     mass = float(np.clip(volume * rng.uniform(*DENSITY), *MASS))
