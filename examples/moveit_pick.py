@@ -23,6 +23,8 @@ import sys
 import numpy as np
 
 # Columns: the axes of the tool in the frame of the grasp (x = approach, y = opening direction).
+# Of what the joints can do, also where the tool moves straight: zero would be all of it.
+SPEED = {'max_velocity_scaling_factor': 0.2, 'max_acceleration_scaling_factor': 0.2}
 TOOL_AXES = {
     'x_forward_y_closes': np.eye(3),
     'z_forward_y_closes': np.array([[0.0, 0.0, 1.0], [0.0, 1.0, 0.0], [-1.0, 0.0, 0.0]]),
@@ -244,8 +246,7 @@ class Picker:
     def go(self, pose: np.ndarray, what: str) -> None:
         """Plan to a pose and go there."""
         request = MotionPlanRequest(group_name=self.group, allowed_planning_time=5.0,
-                                    num_planning_attempts=5, max_velocity_scaling_factor=0.2,
-                                    max_acceleration_scaling_factor=0.2)
+                                    num_planning_attempts=5, **SPEED)
         target = to_pose(pose)
         where = PositionConstraint(link_name=self.tool_link, weight=1.0)
         where.header.frame_id = self.frame
@@ -269,10 +270,17 @@ class Picker:
             max_step=0.005, avoid_collisions=True)
         request.header.frame_id = self.frame
         request.start_state.is_diff = True
+        # Older versions of MoveIt have no such fields here and plan with full speed.
+        known = all(hasattr(request, name) for name in SPEED)
+        if known:
+            for name, factor in SPEED.items():
+                setattr(request, name, factor)
         answer = self.call(self.straight, request)
         if answer.fraction < 0.95:
             raise PickError(f'only {answer.fraction:.0%} of the straight line can be driven; the '
                             'object may stand too near to the end of the workspace')
+        if not known:
+            slow_down(answer.solution.joint_trajectory.points, min(SPEED.values()))
         self.act(self.execute, ExecuteTrajectory.Goal(trajectory=answer.solution),
                  'execute the straight line')
 
@@ -307,6 +315,16 @@ class Picker:
         if not future.done():
             raise PickError(f'{what}: no answer within {seconds:g} s')
         return future.result()
+
+
+def slow_down(points, factor: float) -> None:
+    """Drive through trajectory_msgs/JointTrajectoryPoint ``points`` at ``factor`` of their speed."""
+    for point in points:
+        when = point.time_from_start
+        nanoseconds = round((when.sec * 10**9 + when.nanosec) / factor)
+        when.sec, when.nanosec = divmod(nanoseconds, 10**9)
+        point.velocities = [factor * v for v in point.velocities]
+        point.accelerations = [factor ** 2 * a for a in point.accelerations]
 
 
 def pose_of(pose) -> np.ndarray:

@@ -101,6 +101,9 @@ class Robot:
         assert request.group_name == self.group and request.link_name == 'tool'
         assert request.header.frame_id == 'base' and request.start_state.is_diff
         assert 0 < request.max_step < 0.05 and request.avoid_collisions
+        # Zero would be full speed.
+        assert 0 < getattr(request, 'max_velocity_scaling_factor', 0.2) <= 0.2
+        assert 0 < getattr(request, 'max_acceleration_scaling_factor', 0.2) <= 0.2
         self._lines.append(pose_of(waypoint))
         response.fraction, response.error_code.val = self.fraction, MoveItErrorCodes.SUCCESS
         response.solution.joint_trajectory.joint_names = [f'line {len(self._lines) - 1}']

@@ -5,11 +5,22 @@ import math
 from builtin_interfaces.msg import Time
 import numpy as np
 import pytest
+import rclpy
 from rclpy.parameter import Parameter
-from ros_fixtures import RECTANGLE, SIZE, StubDetector, rig, ros, wait_until  # noqa: F401
+from rclpy.qos import DurabilityPolicy, QoSProfile
+from ros_fixtures import (  # noqa: F401
+    DEADLINE,
+    RECTANGLE,
+    SIZE,
+    StubDetector,
+    rig,
+    ros,
+    wait_until,
+)
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
+from grasp_stn_interfaces.srv import DetectGraspInImages
 from grasp_stn_ros.node_settings import camera_pose_from
 from grasp_stn_ros.reasons import Reason
 from grasp_stn_ros.rectangle import GraspRectangle
@@ -101,7 +112,7 @@ def test_the_mask_rules(rig):  # noqa: F811
     it.camera.stream()
     response = it.answer(it.call())
     assert response.reason == Reason.MASKED
-    assert 'no mask has come on mask' in response.message
+    assert f'no mask has come on {it.namespace}/mask' in response.message
 
     def show(allowed, stamp=None, size=SIZE, encoding='mono8'):
         pixels = np.zeros((size[1], size[0]), np.uint8)
@@ -114,11 +125,79 @@ def test_the_mask_rules(rig):  # noqa: F811
         return it.answer(it.call())
 
     assert show(True).success
+    # What was shown stays known when the stamps of the camera start over.
+    it.camera.publish(stamp=Time(sec=1000))
+    wait_until(lambda: it.node._input.clock_jumps, 'the jump')
+    assert it.answer(it.call()).success
     assert show(False).reason == Reason.MASKED
     assert 'maximum_mask_age' in show(True, Time(sec=5)).message
     assert show(True, size=(32, 24)).reason == Reason.SIZE_MISMATCH
     assert 'mono8 or 8UC1' in show(True, encoding='rgb8').message
     assert show(True, encoding='8UC1').success
+
+
+def test_a_mask_that_was_latched_before_the_node_came(rig):  # noqa: F811
+    early = rclpy.create_node('segmentation')
+    try:
+        masks = early.create_publisher(Image, '/latched_mask', QoSProfile(
+            depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL))
+        masks.publish(conversions.image_message(np.full((SIZE[1], SIZE[0]), 255, np.uint8),
+                                                'mono8', Header()))
+        settings = {'mask_topic': '/latched_mask', 'mode': 'on_demand', 'maximum_mask_age': 0.0}
+        it = rig(mask_qos='transient_local', **settings)
+        wait_until(lambda: it.node._input._mask is not None, 'the mask')
+        it.camera.stream()
+        assert it.answer(it.call()).success
+        without = rig(**settings)
+        without.camera.stream()
+        assert 'set mask_qos to transient_local' in without.answer(without.call()).message
+    finally:
+        early.destroy_node()
+
+
+def test_poses_of_the_stream_are_not_mixed_with_those_of_requests(rig):  # noqa: F811
+    detector = StubDetector(scores=(0.1,))
+    it = rig(detector, minimum_score=0.2)
+    it.camera.stream()
+    it.wait_for('stages')
+    assert it.answer(it.call(minimum_score=0.05)).success
+    it.wait_for('stages', lambda m: m.best == 0)      # to be looked at
+    assert not it.received['grasp'] and not it.received['grasps']
+
+
+def test_all_published_grasps_have_the_score_that_is_asked_for(rig):  # noqa: F811
+    it = rig(StubDetector([RECTANGLE, GraspRectangle(185.0, 103.0, 0.0, 20.0, 8.0)], (0.9, 0.05)),
+             minimum_score=0.2)
+    it.camera.stream()
+    assert len(it.wait_for('grasps').poses) == 1
+
+
+def test_a_request_gets_the_best_of_its_frame_and_not_the_steady_choice(rig):  # noqa: F811
+    left, right = RECTANGLE, GraspRectangle(185.0, 100.0, math.pi / 4, 20.0, 8.0)
+    detector = StubDetector((left, right), (0.8, 0.5))
+    it = rig(detector, stability__enabled=True)
+    it.camera.stream()
+    first = it.wait_for('grasp').pose
+    detector.rectangles, detector.scores = (right, left), (0.85, 0.8)
+    answer = wait_until(lambda: (lambda a: a if a.grasp.score > 0.84 else None)(
+        it.answer(it.call())), 'the best of the frame')
+    it.received['grasp'].clear()
+    assert it.wait_for('grasp').pose.position == first.position
+    assert answer.grasp.pose.position != first.position
+
+
+def test_camera_pose_is_not_that_of_another_camera(rig):  # noqa: F811
+    it = rig(target_frame='base', camera_pose=OVERHEAD)
+    it.camera.stream()
+    it.wait_for('grasp')
+    client = it.tester.create_client(DetectGraspInImages, 'grasp_node/detect_grasp_in_images')
+    assert client.wait_for_service(DEADLINE)
+    for frame, reason in (('camera_color_optical_frame', Reason.OK),
+                          ('wrist_camera', Reason.NO_TRANSFORM)):
+        parts = it.camera.messages(frame_id=frame)
+        response = it.answer(client.call_async(DetectGraspInImages.Request(
+            color=parts['color'], depth=parts['depth'], camera_info=parts['info'], timeout=5.0)))
+        assert Reason(response.reason) is reason
 
 
 def test_the_tracker_holds_the_choice(rig):  # noqa: F811

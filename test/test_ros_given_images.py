@@ -147,10 +147,10 @@ def test_camera_and_given_images_take_turns(rig):  # noqa: F811
     wait_until(lambda: it.node._input.pairs == 1, 'the pair')
     it.detector.gate.set()
     assert all(it.answer(future).success for future in pending)
-    it.wait_for('grasp')
-    wait_until(lambda: len(it.received['grasp']) == 7, 'all grasps')
+    wait_until(lambda: len(it.received['stages']) == 7, 'all detections')
     assert len(it.detector.calls) == 7
-    stamps = [m.header.stamp for m in it.received['grasp']]
+    assert len(it.wait_for('grasps').poses) == 1 == len(it.received['grasp'])
+    stamps = [m.header.stamp for m in it.received['stages']]
     # The camera's pair, the last one taken, did not wait until nobody asked any more.
     camera = max(range(7), key=lambda i: (stamps[i].sec, stamps[i].nanosec))
     assert camera <= 2

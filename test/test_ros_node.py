@@ -210,6 +210,35 @@ def test_unsynchronized_input_says_by_how_much(rig):  # noqa: F811
     assert not it.detector.calls
 
 
+def test_a_lost_image_does_not_shift_the_pairs_behind_it(rig):  # noqa: F811
+    it = rig()
+    skews = []
+    it.node._input._on_pair = lambda pair: skews.append(
+        (pair.depth.header.stamp.nanosec - pair.color.header.stamp.nanosec) / 1e9)
+    for number in range(24):
+        # 30 Hz, and the eleventh colour image is lost.
+        only = ('depth', 'info') if number == 10 else ('color', 'depth', 'info')
+        it.camera.publish(stamp=Time(sec=1000, nanosec=number * 33_333_333), only=only)
+        wait_until(lambda count=number + 1: it.node._input._gates[1].count == count
+                   and it.node._input._gates[2].count == count, 'delivery')
+    wait_until(lambda: len(skews) == 23, 'the other pairs')
+    assert set(skews) == {0.0}
+
+
+def test_a_camera_whose_depth_comes_half_a_period_later_pairs_all_the_same(rig):  # noqa: F811
+    it = rig()
+
+    def later(messages):
+        shifted(messages['depth'], 0.016)
+        return messages
+
+    for number in range(12):
+        it.camera.publish(later, stamp=Time(sec=1000, nanosec=number * 33_333_333))
+        wait_until(lambda count=number + 1: set(it.node._input.counts.values()) == {count},
+                   'delivery')
+    wait_until(lambda: it.node._input.pairs == 12, 'all pairs')
+
+
 def test_no_candidate(rig):  # noqa: F811
     it = rig()
     it.camera.stream()

@@ -18,6 +18,8 @@ from ..reasons import Reason
 from .inputs import MAXIMUM_LATENCY, PairInput
 
 _SILENT_AFTER = 2.0
+# What was wrong with the last request may be mended; only the next one will tell.
+_PAST_AFTER = 5.0
 # The log tells it later, when the camera has had time to start, and then again and again.
 _LOGGED_AFTER, _LOGGED_EVERY = 5.0, 10.0
 # Detections that the median and the 95th percentile are taken over.
@@ -48,6 +50,7 @@ class Diagnostics:
         self._detections = 0
         self._outcomes: Counter[str] = Counter()
         self._last: tuple[Reason, str] | None = None
+        self._last_time = 0.0
         self._last_failure = ''
         self._age: float | None = None
         self._lost_before = 0
@@ -89,6 +92,7 @@ class Diagnostics:
             if age is not None:  # the assessment is of the camera
                 self._age = age
                 self._last = detection.reason, detection.message
+                self._last_time = time.monotonic()
             self._outcomes[detection.reason.name] += 1
             if detection.reason != Reason.OK:
                 self._last_failure = f'{detection.reason.name}: ' + (
@@ -117,6 +121,8 @@ class Diagnostics:
         if silence := self._silence(pairs, _SILENT_AFTER):
             return DiagnosticStatus.ERROR, silence
         reason, message = self._last or (Reason.OK, '')
+        if reason != Reason.OK and self._is_past():
+            reason = Reason.OK
         if reason in _ERRORS:
             return DiagnosticStatus.ERROR, message or reason.sentence
         for warning in self._warnings(lost):
@@ -124,6 +130,11 @@ class Diagnostics:
         if reason != Reason.OK:
             return DiagnosticStatus.WARN, message or reason.sentence
         return DiagnosticStatus.OK, 'running' if self._last else 'waiting for the first pair'
+
+    def _is_past(self) -> bool:
+        """Whether the last outcome says nothing about now: nobody has asked for a while."""
+        return (self._node.get_parameter('mode').value == 'on_demand'
+                and time.monotonic() - self._last_time > _PAST_AFTER)
 
     def _silence(self, pairs: PairInput, seconds: float) -> str:
         """Say why a topic or the pairs have been silent for ``seconds``, '' if they have not."""

@@ -77,7 +77,7 @@ def examine(options: Options, environ: Mapping[str, str] | None = None) -> Itera
                                             values['intrinsics'])
         yield from camera.check_stamps(heard['color'], heard['depth'], values['sync_slop'])
         if running:
-            yield from _results(stages, values, heard['color'], options.seconds)
+            yield from _results(name, stages, values, heard['color'], options.seconds)
 
 
 def _start_command() -> str:
@@ -155,13 +155,13 @@ def _clock(node: Node, values: dict[str, Any]) -> Iterator[Finding]:
                     'stands still', 'set use_sim_time to false, or play the bag with --clock')
 
 
-def _results(stages: list[GraspStages], values: dict[str, Any], color: Heard,
+def _results(name: str, stages: list[GraspStages], values: dict[str, Any], color: Heard,
              seconds: float) -> Iterator[Finding]:
     """What the node makes of it."""
     if not stages:
         if values['mode'] == 'on_demand':
             yield note('results', 'the node is in mode on_demand: it detects when asked',
-                       'ros2 service call /grasp_node/detect_grasp '
+                       f'ros2 service call {name}/detect_grasp '
                        'grasp_stn_interfaces/srv/DetectGrasp "{timeout: 5.0}"'
                        if shutil.which('ros2') else 'examples/simple_client.py asks for a grasp')
         else:

@@ -210,6 +210,8 @@ class GraspNode(LifecycleNode):
         def jumped() -> None:
             self.requests.clock_jumped()
             worker.forget()
+            if self._transforms is not None:
+                self._transforms.forget()
 
         self._worker = worker
         # Another calibration is another camera to the tracker. Requests go on waiting for the next

@@ -11,17 +11,19 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
+import math
 import operator
 import statistics
 import threading
 import time
+from typing import Any
 
 import message_filters
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
-from rclpy.clock import JumpThreshold
+from rclpy.clock import ClockChange, JumpThreshold
 from rclpy.duration import Duration
 from rclpy.event_handler import SubscriptionEventCallbacks, UnsupportedEventTypeError
-from rclpy.qos import QoSProfile, ReliabilityPolicy, qos_profile_sensor_data
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy, qos_profile_sensor_data
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from ..messages import stamp_nanoseconds
@@ -37,6 +39,11 @@ _JUMP_FORWARD = 10.0
 _NO_SEQUENCE = 2**63
 # Rates are those of the last this many seconds.
 RATE_WINDOW = 3.0
+# Stamps of a pair differ by less than this share of the time between two images. The synchronizer
+# takes what comes first: with a whole period allowed, one lost image would pair every later one
+# with the depth before its own. Half a period is what cameras without synchronization need.
+_SHARE_OF_PERIOD = 0.6
+_FEWEST_STAMPS = 5
 
 
 class CaptureClock:
@@ -123,7 +130,7 @@ class _Gate(message_filters.SimpleFilter):
     """Counts the messages of one input and passes on those that the synchronizer can handle."""
 
     def __init__(self, topic: str, on_message: Callable[[], None],
-                 on_jump: Callable[[float], None]):
+                 on_jump: Callable[[float], None], on_stamp: Callable[[], None]):
         super().__init__()
         self.topic = topic
         self.count = 0
@@ -132,9 +139,16 @@ class _Gate(message_filters.SimpleFilter):
         self.skipped = 0
         self.arrivals = Arrivals()
         self.stamps: deque[int] = deque(maxlen=20)
-        self._on_message, self._on_jump = on_message, on_jump
+        self._on_message, self._on_jump, self._on_stamp = on_message, on_jump, on_stamp
         self._sequence = 0
         self._publisher: dict | None = None
+
+    @property
+    def period(self) -> float:
+        """Seconds between two stamps: the median of the last ones; infinite for too few."""
+        stamps = tuple(self.stamps)
+        steps = [b - a for a, b in zip(stamps, stamps[1:], strict=False) if b > a]
+        return statistics.median(steps) / 1e9 if len(steps) >= _FEWEST_STAMPS - 1 else math.inf
 
     @property
     def lost(self) -> int:
@@ -164,6 +178,7 @@ class _Gate(message_filters.SimpleFilter):
             self._on_jump((self.stamps[-1] - stamp) / 1e9)
             self.stamps.clear()
         self.stamps.append(stamp)
+        self._on_stamp()
         self.signalMessage(message)
 
 
@@ -197,7 +212,9 @@ class PairInput:
         self._mask: Image | None = None
         self._restart_due = False
         self._slop = values['sync_slop'] if values['sync'] == 'approximate' else 0.0
+        self._allowed = self._slop
         self._queue_size = values['sync_queue_size']
+        self._synchronizer: Any = None
         self._subscribers: list[message_filters.Subscriber] = []
         self._gates: list[_Gate] = []
         group = MutuallyExclusiveCallbackGroup()
@@ -211,8 +228,9 @@ class PairInput:
             post_callback=self._clock_jumped)
 
     def _subscribe(self, name: str, values: dict, group) -> None:
-        kind, topic = source(name, values)
-        gate = _Gate(self._node.resolve_topic_name(topic), self._restart_if_due, self._jumped)
+        kind, _ = source(name, values)
+        topic = full_name(self._node, name, values)
+        gate = _Gate(topic, self._restart_if_due, self._jumped, self._fit_slop)
 
         def lost(info) -> None:
             gate.reported_lost += info.total_count_change
@@ -245,7 +263,15 @@ class PairInput:
             return None
         self.mask_topic = self._node.resolve_topic_name(values['mask_topic'])
         return self._node.create_subscription(Image, values['mask_topic'], self._store_mask,
-                                              _qos('sensor_data', 1), callback_group=group)
+                                              _qos(values['mask_qos'], 1), callback_group=group)
+
+    @property
+    def why_no_mask(self) -> str:
+        """Say that none has come, and what to do where it came before the node did."""
+        latched = any(offer.qos_profile.durability == DurabilityPolicy.TRANSIENT_LOCAL
+                      for offer in self._node.get_publishers_info_by_topic(self.mask_topic))
+        hint = '; it is published once for all who come later: set mask_qos to transient_local'
+        return f'no mask has come on {self.mask_topic}{hint if latched else ""}'
 
     def close(self) -> None:
         """Unsubscribe; what arrives from now on is ignored."""
@@ -283,13 +309,22 @@ class PairInput:
         """Connect a new synchronizer, with empty queues, to the gates."""
         for gate in self._gates:
             gate.callbacks.clear()
+        synchronizer: Any
         if self._slop:
             synchronizer = message_filters.ApproximateTimeSynchronizer(
-                self._gates, self._queue_size, self._slop)
+                self._gates, self._queue_size, self._allowed)
         else:
             synchronizer = message_filters.TimeSynchronizer(self._gates, self._queue_size)
         synchronizer.registerCallback(self._store)
         self._synchronizer = synchronizer
+
+    def _fit_slop(self) -> None:
+        """Allow stamps of a pair to differ by so little that only the nearest ones pair."""
+        if self._slop:
+            period = min(gate.period for gate in self._gates[:2])
+            self._allowed = min(self._slop, _SHARE_OF_PERIOD * period)
+            if self._synchronizer is not None:
+                self._synchronizer.slop = Duration(seconds=self._allowed)
 
     def _store(self, color, depth, info: CameraInfo) -> None:
         try:
@@ -328,6 +363,9 @@ class PairInput:
 
     def _clock_jumped(self, jump) -> None:
         """Forget what was measured with the clock before (set, or simulation time restarted)."""
+        if jump.clock_change == ClockChange.ROS_TIME_NO_CHANGE and \
+                self._node.get_clock().now().nanoseconds <= jump.delta.nanoseconds:
+            return  # from zero: simulated time has come, and there was none before
         self._node.get_logger().warning(
             f'the clock jumped by {jump.delta.nanoseconds / 1e9:.1f} s or changed its source; '
             'waiting messages are dropped', throttle_duration_sec=5.0)
@@ -346,7 +384,6 @@ class PairInput:
         with self.condition:
             self.clock_jumps += 1
             self._clock.reset()
-            self._mask = None
             if self._on_jump is not None:
                 self._on_jump()
 
@@ -380,10 +417,12 @@ class PairInput:
         for gate in others:
             difference = min((abs(a - b) for a in tuple(color.stamps) for b in tuple(gate.stamps)),
                              default=None)
-            if difference is not None and difference > self._slop * 1e9:
+            if difference is not None and difference > self._allowed * 1e9:
                 gaps.append(f'{gate.topic} by {difference / 1e9:.3f} s')
         if gaps:
-            allowed = f'sync_slop allows {self._slop} s' if self._slop else 'sync is exact'
+            allowed = 'sync is exact' if not self._slop else (
+                f'sync_slop allows {self._slop} s' if self._allowed == self._slop else
+                f'less than {self._allowed:.3f} s are allowed where images come that often')
             return (f'messages arrive on all topics but do not pair: stamps differ from '
                     f'{color.topic} at least on {" and ".join(gaps)}, {allowed}')
         return 'messages arrive on all topics, but too few pairs come in time'
@@ -418,8 +457,21 @@ def source(name: str, values: dict) -> tuple[type, str]:
     return CompressedImage, f'{topic}/{transport}'
 
 
+def full_name(node, name: str, values: dict) -> str:
+    """
+    Full name, remapped by ``node``, of the topic of the input ``name``.
+
+    What is remapped is the base name, as with image_transport: its transports go with it.
+    """
+    base = values[f'{name}_topic']
+    transport = source(name, values)[1][len(base):]
+    return node.resolve_topic_name(node.resolve_topic_name(base) + transport)
+
+
 def _qos(name: str, depth: int) -> QoSProfile:
     """Return the profile of that name; the queue is as deep as the synchronizer's."""
-    reliability = (ReliabilityPolicy.RELIABLE if name == 'reliable'
-                   else qos_profile_sensor_data.reliability)
-    return QoSProfile(depth=depth, reliability=reliability)
+    reliability = (qos_profile_sensor_data.reliability if name == 'sensor_data'
+                   else ReliabilityPolicy.RELIABLE)
+    durability = (DurabilityPolicy.TRANSIENT_LOCAL if name == 'transient_local'
+                  else DurabilityPolicy.VOLATILE)
+    return QoSProfile(depth=depth, reliability=reliability, durability=durability)

@@ -33,15 +33,18 @@ class Result:
 
 
 def result_from(detection: Detection, header: Header, transform: np.ndarray | None,
-                values: dict[str, Any]) -> Result:
+                values: dict[str, Any], minimum_score: float) -> Result:
     """
     Rank the executable grasps of ``detection``, in the frame that ``header`` names.
+
+    What scores below ``minimum_score`` is none.
 
     ``transform`` (4, 4) takes points from the camera's frame there, None where they are the same.
     """
     if detection.best is None:
         return Result(detection)
-    ranked = [detection.best, *detection.alternatives[:values['maximum_alternatives']]]
+    others = [c for c in detection.alternatives if c.score >= minimum_score]
+    ranked = [detection.best, *others[:values['maximum_alternatives']]]
     return Result(detection, tuple(
         conversions.grasp_message(c, header, transform, values['approach_offset'],
                                   values['gripper.tcp_offset']) for c in ranked))
@@ -71,9 +74,13 @@ class Outputs:
             self._node.destroy_lifecycle_publisher(publisher)
 
     def publish(self, result: Result, frame: RgbdFrame | None, header: Header,
-                values: dict[str, Any]) -> None:
-        """Publish a result; ``header`` is the image's, ``frame`` None where it was unusable."""
-        if result.grasps:
+                values: dict[str, Any], poses: bool = True) -> None:
+        """
+        Publish a result; ``header`` is the image's, ``frame`` None where it was unusable.
+
+        Without ``poses`` only what is there to be looked at, and nothing that a robot follows.
+        """
+        if result.grasps and poses:
             best = result.grasps[0]
             self.grasp.publish(PoseStamped(header=best.header, pose=best.pose))
             self.pregrasp.publish(PoseStamped(header=best.header, pose=best.pregrasp))

@@ -142,10 +142,10 @@ PARAMETERS: tuple[Parameter, ...] = (
     Parameter('depth_qos', 'sensor_data', 'Reliability asked of the depth image.', choices=_QOS),
     Parameter('camera_info_qos', 'sensor_data', 'Reliability asked of camera_info.',
               choices=_QOS),
-    Parameter('sync', 'approximate', 'Pair messages by nearest or by equal stamps.',
+    Parameter('sync', 'approximate', 'Pair messages by near or by equal stamps.',
               choices=('approximate', 'exact')),
     Parameter('sync_slop', 0.05, 'Largest difference of the stamps in a pair, seconds '
-              '(approximate only).', limits=(0.001, 10.0)),
+              '(approximate only); never more than 0.6 of the time between two images.', limits=(0.001, 10.0)),
     Parameter('sync_queue_size', 10, 'Messages kept per input while waiting for the others.',
               limits=(1, 1000)),
     Parameter('intrinsics', 'K', 'Matrix of camera_info to use: K where the images are raw, P '
@@ -218,6 +218,9 @@ PARAMETERS: tuple[Parameter, ...] = (
               'taken; zeros = either.', limits=(-1e6, 1e6), length=3, live=True),
     Parameter('mask_topic', '', 'Image (mono8, 8UC1, same size as colour) that is non-zero '
               'where grasps are allowed; empty = everywhere.'),
+    Parameter('mask_qos', 'sensor_data', 'Reliability asked of the mask; transient_local also '
+              'gets one that was published, once, before the node came.',
+              choices=(*_QOS, 'transient_local')),
     Parameter('maximum_mask_age', 1.0, 'Refuse masks whose stamp is further from the pair than '
               'this, seconds; 0 = any.', limits=(0.0, 3600.0), live=True),
     # Stability of the choice over frames (continuous mode).

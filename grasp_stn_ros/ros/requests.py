@@ -169,8 +169,7 @@ class Requests:
                                                              image_header(pair, self.values))
             if result.grasps:
                 response.success = True
-                response.grasp, *others = result.grasps
-                response.alternatives = [g for g in others if g.score >= ticket.minimum_score]
+                response.grasp, *response.alternatives = result.grasps
         except GraspError as error:
             response.reason, response.message = int(error.reason), str(error)
         except FutureTimeoutError:
@@ -263,9 +262,14 @@ def is_stale(pair: Pair, values: dict[str, Any]) -> bool:
 
 
 def image_header(pair: Pair, values: dict[str, Any]) -> Header:
-    """Return stamp and frame of the colour image, or the frame that the parameters say."""
+    """
+    Return stamp and frame of the colour image, or the frame that the parameters say.
+
+    They say it of the camera: images that came with a request say it themselves, if they can.
+    """
     header = pair.color.header
-    return Header(stamp=header.stamp, frame_id=values['frame_id'] or header.frame_id)
+    named = header.frame_id if pair.given else ''
+    return Header(stamp=header.stamp, frame_id=named or values['frame_id'] or header.frame_id)
 
 
 def sentence(detection: Detection) -> str:

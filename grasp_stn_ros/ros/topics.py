@@ -15,7 +15,7 @@ from rclpy.exceptions import InvalidTopicNameException
 from rclpy.expand_topic_name import expand_topic_name
 from rclpy.validate_topic_name import validate_topic_name
 
-from .inputs import source
+from .inputs import full_name, source
 
 INPUTS = ('color', 'depth', 'camera_info')
 _OUTPUTS = {'stages': '~/stages', 'grasp': '~/grasp', 'markers': '~/markers',
@@ -37,7 +37,9 @@ def declare(node, values: Mapping[str, Any]) -> None:
         except InvalidTopicNameException as error:
             raise ValueError(f'parameter {role}_topic: {error}') from None
         node.declare_parameter(
-            f'{_PREFIX}{role}', node.resolve_topic_name(topic),
+            f'{_PREFIX}{role}',
+            full_name(node, role, {f'{role}_topic': topic, **values}) if role in INPUTS
+            else node.resolve_topic_name(topic),
             ParameterDescriptor(type=ParameterType.PARAMETER_STRING, read_only=True,
                                 description=f'Full name of the topic of {role}, remapped.'),
             ignore_override=True)

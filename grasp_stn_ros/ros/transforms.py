@@ -47,6 +47,16 @@ class Transforms:
         if self._listener is not None:
             self._listener.unregister()
 
+    def forget(self) -> None:
+        """
+        Drop what moved: the clock was set, or a recording starts over.
+
+        tf2 keeps transforms of the time before and refuses what is much older, which after a step
+        back is all that comes. Static ones stay.
+        """
+        if self._buffer is not None:
+            self._buffer.clear()
+
     def look_up(self, header: Header, values: dict[str, Any]) -> np.ndarray:
         """
         Transform (4, 4) of points from the frame of ``header``, at its stamp, to the target frame.

@@ -55,6 +55,7 @@ class Worker:
         self._next_detection = 0.0   # time.monotonic(); limits the rate
         self._tracker = Tracker()
         self._forget = False
+        self._camera: str | None = None  # frame of the stream
         self._thread = threading.Thread(target=self._run, name='inference', daemon=True)
 
     def start(self, pairs: PairInput) -> None:
@@ -85,7 +86,8 @@ class Worker:
 
     def count_dropped(self, pair: Pair) -> None:
         """A new pair replaces one that nobody has looked at."""
-        if self.values['mode'] == 'continuous' and pair.number - self._seen > 1:
+        if self.values['mode'] == 'continuous' and pair.number - self._seen > 1 \
+                and self._rate_allows():
             self.drops['busy'] += 1
 
     def _has_work(self, pairs: PairInput) -> bool:
@@ -164,25 +166,38 @@ class Worker:
         header = image_header(pair, values)
         began = time.perf_counter()
         frame, mask, problem = self._decode(pair, values)
-        transform, lost = self._locate(header, values) if problem is None else (None, problem)
         decoding = (time.perf_counter() - began) * 1e3
         target = Header(stamp=header.stamp, frame_id=values['target_frame'] or header.frame_id)
+        transform: np.ndarray | None = None
+        lost: Detection | None = None
+        located = False
         for number, ((region, minimum_score, failed), members) in enumerate(groups.items()):
+            stream = own and number == 0
             detection = problem or _strangers(failed, target.frame_id)
             if frame is not None and detection is None:
                 detection = self._detect(frame, region, minimum_score, mask, values)
+                if not located:
+                    # Behind the detection: by now tf2 knows where a moving camera was.
+                    transform, lost = self._locate(pair, header, values)
+                    located = True
                 detection = self._judge(detection, frame, minimum_score, transform, mask, lost,
-                                        values, failed, track=own and number == 0)
+                                        values, failed)
             assert detection is not None
             detection = replace(detection, milliseconds={'decoding': decoding,
                                                          **detection.milliseconds})
-            result = result_from(detection, target, transform, values)
+            result = result_from(detection, target, transform, values, minimum_score)
             for ticket in members:
                 ticket.resolve(result)
-            if own and number == 0:
+            if stream:
+                if values['stability.enabled'] and frame is not None and lost is None:
+                    result = result_from(self._steady(detection, minimum_score, transform, values),
+                                         target, transform, values, minimum_score)
                 result = self._unless_late(result, pair, values)
-            self._publish(result, frame, header, values)
-            self._diagnostics.detected(result.detection, None if pair.given else pair.age)
+            # Who follows the grasps of the stream did not ask for those of others.
+            main = stream or values['mode'] == 'on_demand'
+            self._publish(result, frame, header, values, main)
+            self._diagnostics.detected(result.detection,
+                                       pair.age if main and not pair.given else None)
 
     def _unless_late(self, result: Result, pair: Pair, values: dict[str, Any]) -> Result:
         """Keep a grasp of the stream back that became too old while it was computed."""
@@ -236,7 +251,8 @@ class Worker:
         if not wanted:
             return None
         if pair.mask is None:
-            raise GraspError(Reason.MASKED, f'no mask has come on {values["mask_topic"]}')
+            assert self._input is not None
+            raise GraspError(Reason.MASKED, self._input.why_no_mask)
         apart = abs(stamp_nanoseconds(pair.mask) - stamp_nanoseconds(pair.color)) / 1e9
         if not pair.given and 0 < values['maximum_mask_age'] < apart:
             raise GraspError(Reason.MASKED, f'the newest mask is {apart:.2f} s away from the '
@@ -245,12 +261,17 @@ class Worker:
         frame.check_mask(mask)
         return mask
 
-    def _locate(self, header: Header, values: dict[str, Any]
+    def _locate(self, pair: Pair, header: Header, values: dict[str, Any]
                 ) -> tuple[np.ndarray | None, Detection | None]:
         """Return the transform into the target frame, or why there is none."""
+        if not pair.given:
+            self._camera = header.frame_id
         if self._transforms is None:
             return None, None
         try:
+            if any(values['camera_pose']) and self._camera not in (None, header.frame_id):
+                raise GraspError(Reason.NO_TRANSFORM, f'camera_pose is that of {self._camera!r}, '
+                                 f'these images are of {header.frame_id!r}')
             return self._transforms.look_up(header, values), None
         except GraspError as error:
             return None, _failure(error)
@@ -276,27 +297,30 @@ class Worker:
 
     def _judge(self, detection: Detection, frame: RgbdFrame, score: float,
                transform: np.ndarray | None, mask: np.ndarray | None, lost: Detection | None,
-               values: dict[str, Any], failed: Failed, track: bool) -> Detection:
-        """Apply the limits of the cell, what has failed and, for the stream, the tracker."""
+               values: dict[str, Any], failed: Failed) -> Detection:
+        """Apply the limits of the cell and what has failed."""
         if lost is not None:  # candidates are worth looking at, but go nowhere
             return replace(detection, best=None, reason=lost.reason, message=lost.message)
         detection = limits.apply(detection, node_settings.limits_from(values), frame, score,
                                  transform, mask)
-        if track and values['stability.enabled']:
-            self._tracker.settings = node_settings.stability_from(values)
-            detection = self._tracker.choose(detection, score, transform)
         if not failed:
             return detection
         to_camera = np.eye(4) if transform is None else np.linalg.inv(transform)
         return retry.after_failures(
             detection, [to_camera @ pose_matrix(*numbers) for _, numbers in failed], score)
 
+    def _steady(self, detection: Detection, score: float, transform: np.ndarray | None,
+                values: dict[str, Any]) -> Detection:
+        """Choose for the stream what does not jump from frame to frame."""
+        self._tracker.settings = node_settings.stability_from(values)
+        return self._tracker.choose(detection, score, transform)
+
     def _publish(self, result: Result, frame: RgbdFrame | None, header: Header,
-                 values: dict[str, Any]) -> None:
+                 values: dict[str, Any], poses: bool) -> None:
         if not result.grasps:
             self._node.get_logger().warning(f'no grasp: {sentence(result.detection)}',
                                             throttle_duration_sec=5.0)
-        self._outputs.publish(result, frame, header, values)
+        self._outputs.publish(result, frame, header, values, poses)
 
 
 def _strangers(failed: Failed, frame: str) -> Detection | None:
