@@ -318,7 +318,7 @@ class Picker:
 
 
 def slow_down(points, factor: float) -> None:
-    """Drive through trajectory_msgs/JointTrajectoryPoint ``points`` at ``factor`` of their speed."""
+    """Let a robot take longer for trajectory_msgs/JointTrajectoryPoint ``points``: 1 / factor."""
     for point in points:
         when = point.time_from_start
         nanoseconds = round((when.sec * 10**9 + when.nanosec) / factor)

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ EXAMPLES = Path(__file__).resolve().parents[1] / 'examples'
 sys.path.insert(0, str(EXAMPLES))
 
 import moveit_pick  # noqa: E402
-from moveit_pick import matrix, plan_pick, quaternion  # noqa: E402
+from moveit_pick import matrix, plan_pick, quaternion, slow_down  # noqa: E402
 
 
 def example(name: str, *arguments: str) -> subprocess.CompletedProcess:
@@ -63,6 +64,16 @@ def downwards():
     grasp[:3, :3] = np.array([[0, 1, 0], [0, 0, 1], [1, 0, 0]], float)   # x = +z, y = +x
     grasp[:3, 3] = [0.02, 0.03, 0.7]
     return camera, grasp
+
+
+def test_a_slow_trajectory_goes_through_the_same_points():
+    points = [SimpleNamespace(time_from_start=SimpleNamespace(sec=1, nanosec=500_000_000),
+                              velocities=[1.0, -2.0], accelerations=[5.0])]
+    slow_down(points, 0.2)
+    when = points[0].time_from_start
+    assert (when.sec, when.nanosec) == (7, 500_000_000)
+    assert points[0].velocities == pytest.approx([0.2, -0.4])
+    assert points[0].accelerations == pytest.approx([0.2])
 
 
 def test_a_pick_goes_in_along_the_approach_and_up():

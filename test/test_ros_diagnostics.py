@@ -54,6 +54,23 @@ def test_silence_then_work(rig):  # noqa: F811
         assert int(values[f'dropped: {cause}']) >= 0
 
 
+def test_what_was_wrong_with_the_last_request_is_no_error_for_ever(rig, monkeypatch):  # noqa: F811
+    monkeypatch.setattr(diagnostics, '_PAST_AFTER', 1.5)
+    it = rig(mode='on_demand')
+    listener = Listener(it)
+
+    def foreign(messages):
+        messages['depth'].header.frame_id = 'another'
+        return messages
+
+    it.camera.stream(change=foreign)
+    assert it.answer(it.call()).reason == Reason.FRAME_MISMATCH
+    listener.wait_for(ERROR, 'another')
+    it.camera.stream()
+    _, values = listener.wait_for(OK, 'running')
+    assert values['last reason'] == 'FRAME_MISMATCH'
+
+
 def test_the_log_says_why_nothing_comes(rig, monkeypatch, capfd):  # noqa: F811
     monkeypatch.setattr(diagnostics, '_LOGGED_AFTER', 1.0)
     it = rig()

@@ -2,6 +2,7 @@
 
 import struct
 import threading
+from types import SimpleNamespace
 
 from builtin_interfaces.msg import Time
 import cv2
@@ -74,6 +75,7 @@ def test_a_bag_with_clock_and_a_loop(rig):  # noqa: F811
     bag = Bag(it)
     bag.play(1000, lambda: len(it.received['grasp']) > 5)
     assert it.received['grasp'][-1].header.stamp.sec >= 1000
+    assert it.node._input.clock_jumps == 0, 'that simulated time begins is no jump'
     # A request waits while the recording starts over, a thousand seconds earlier.
     future = it.call(timeout=30.0)
     wait_until(lambda: it.node.requests.tickets, 'the request')
@@ -125,6 +127,26 @@ def compressed_rig(rig):  # noqa: F811
     it.camera.publishers = publishers
     it.wait_for_discovery()
     return it
+
+
+def test_compressed_topics_are_remapped_by_their_base_name(rig):  # noqa: F811
+    it = rig(color_transport='compressed', depth_transport='compressedDepth', wait=False,
+             remap={'color/image_raw': '/wrist/rgb', 'depth/image_rect_raw': '/wrist/depth'})
+    expected = ['/wrist/rgb/compressed', '/wrist/depth/compressedDepth']
+    assert list(it.node._input.counts)[:2] == expected
+    assert [each.sub.topic_name for each in it.node._input._subscribers[:2]] == expected
+    assert [it.node.get_parameter(f'topics.{role}').value for role in ('color', 'depth')] \
+        == expected
+
+
+def test_a_jump_drops_the_transforms_that_moved(rig):  # noqa: F811
+    it = rig(target_frame='base', camera_pose=[0.3, 0.0, 1.0, 1.0, 0.0, 0.0, 0.0])
+    cleared = threading.Event()
+    it.node._transforms._buffer = SimpleNamespace(clear=cleared.set)
+    it.camera.publish(stamp=Time(sec=1000))
+    wait_until(lambda: it.node._input.pairs == 1, 'the pair')
+    it.camera.publish(stamp=Time(sec=900))
+    wait_until(cleared.is_set, 'the buffer to be cleared')
 
 
 def test_compressed_colour_and_depth(rig):  # noqa: F811

@@ -509,6 +509,7 @@ def test_rate_limit(rig):  # noqa: F811
     it.camera.publish()
     assert it.answer(future).success
     assert len(it.detector.calls) == 2
+    assert it.node.dropped == 0, 'the detector was not busy'
 
 
 def test_shutdown_answers_whoever_waits(rig):  # noqa: F811

@@ -145,7 +145,8 @@ PARAMETERS: tuple[Parameter, ...] = (
     Parameter('sync', 'approximate', 'Pair messages by near or by equal stamps.',
               choices=('approximate', 'exact')),
     Parameter('sync_slop', 0.05, 'Largest difference of the stamps in a pair, seconds '
-              '(approximate only); never more than 0.6 of the time between two images.', limits=(0.001, 10.0)),
+              '(approximate only); never more than 0.6 of the time between two images.',
+              limits=(0.001, 10.0)),
     Parameter('sync_queue_size', 10, 'Messages kept per input while waiting for the others.',
               limits=(1, 1000)),
     Parameter('intrinsics', 'K', 'Matrix of camera_info to use: K where the images are raw, P '
