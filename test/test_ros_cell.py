@@ -200,6 +200,20 @@ def test_camera_pose_is_not_that_of_another_camera(rig):  # noqa: F811
         assert Reason(response.reason) is reason
 
 
+def test_images_of_the_camera_that_are_given_back_are_the_cameras(rig):  # noqa: F811
+    # Such as those that a segmentation has looked at: the parameter names their frame, too.
+    it = rig(target_frame='base', camera_pose=OVERHEAD, frame_id='cell_camera')
+    it.camera.stream()
+    it.wait_for('grasp')
+    client = it.tester.create_client(DetectGraspInImages, 'grasp_node/detect_grasp_in_images')
+    assert client.wait_for_service(DEADLINE)
+    parts = it.camera.messages()
+    response = it.answer(client.call_async(DetectGraspInImages.Request(
+        color=parts['color'], depth=parts['depth'], camera_info=parts['info'], timeout=5.0)))
+    assert response.success and response.stages.header.frame_id == 'cell_camera'
+    np.testing.assert_allclose(xyz(response.grasp.pose), IN_BASE, atol=1e-6)
+
+
 def test_the_tracker_holds_the_choice(rig):  # noqa: F811
     left, right = RECTANGLE, GraspRectangle(185.0, 100.0, math.pi / 4, 20.0, 8.0)
     detector = StubDetector((left, right), (0.80, 0.78))

@@ -204,12 +204,14 @@ class PairInput:
         self.info_changes = 0
         self.clock_jumps = 0
         self.mask_topic = ''
+        self.camera_frame: str | None = None   # as the newest colour image names it
         self._node = node
         self._on_pair, self._on_jump = on_pair, on_jump
         self._on_calibration = on_calibration
         self._clock = CaptureClock()
         self._calibration: tuple | None = None
         self._mask: Image | None = None
+        self._latched = values['mask_qos'] == 'transient_local'
         self._restart_due = False
         self._slop = values['sync_slop'] if values['sync'] == 'approximate' else 0.0
         self._allowed = self._slop
@@ -268,10 +270,14 @@ class PairInput:
     @property
     def why_no_mask(self) -> str:
         """Say that none has come, and what to do where it came before the node did."""
-        latched = any(offer.qos_profile.durability == DurabilityPolicy.TRANSIENT_LOCAL
-                      for offer in self._node.get_publishers_info_by_topic(self.mask_topic))
-        hint = '; it is published once for all who come later: set mask_qos to transient_local'
-        return f'no mask has come on {self.mask_topic}{hint if latched else ""}'
+        text = f'no mask has come on {self.mask_topic}'
+        offers = self._node.get_publishers_info_by_topic(self.mask_topic)
+        if not self._latched and any(
+                offer.qos_profile.durability == DurabilityPolicy.TRANSIENT_LOCAL
+                for offer in offers):
+            text += '; it is published once for all who come later: set mask_qos to ' \
+                    'transient_local'
+        return text
 
     def close(self) -> None:
         """Unsubscribe; what arrives from now on is ignored."""
@@ -321,7 +327,8 @@ class PairInput:
     def _fit_slop(self) -> None:
         """Allow stamps of a pair to differ by so little that only the nearest ones pair."""
         if self._slop:
-            period = min(gate.period for gate in self._gates[:2])
+            # Images may come while the other inputs are still being subscribed to.
+            period = min((gate.period for gate in self._gates[:2]), default=math.inf)
             self._allowed = min(self._slop, _SHARE_OF_PERIOD * period)
             if self._synchronizer is not None:
                 self._synchronizer.slop = Duration(seconds=self._allowed)
@@ -333,6 +340,7 @@ class PairInput:
             with self.condition:
                 self.pairs += 1
                 self.pair_arrivals.add()
+                self.camera_frame = color.header.frame_id
                 self.newest = Pair(color, depth, info, self.pairs, self._clock.taken(
                     stamp_nanoseconds(color), arrived), arrived, self._mask)
                 if self._on_pair is not None:

@@ -165,8 +165,10 @@ class Requests:
             response.reason = int(result.detection.reason)
             response.message = sentence(result.detection)
             if pair is not None:
-                response.stages = conversions.stages_message(result.detection,
-                                                             image_header(pair, self.values))
+                pairs = self._input
+                camera = None if pairs is None else pairs.camera_frame
+                response.stages = conversions.stages_message(
+                    result.detection, image_header(pair, self.values, camera))
             if result.grasps:
                 response.success = True
                 response.grasp, *response.alternatives = result.grasps
@@ -261,15 +263,20 @@ def is_stale(pair: Pair, values: dict[str, Any]) -> bool:
     return not pair.given and 0 < values['maximum_frame_age'] < pair.age
 
 
-def image_header(pair: Pair, values: dict[str, Any]) -> Header:
+def is_foreign(pair: Pair, camera: str | None) -> bool:
+    """Whether ``pair`` came with a request, and not from the camera that names itself so."""
+    return pair.given and camera is not None and pair.color.header.frame_id not in ('', camera)
+
+
+def image_header(pair: Pair, values: dict[str, Any], camera: str | None) -> Header:
     """
     Return stamp and frame of the colour image, or the frame that the parameters say.
 
-    They say it of the camera: images that came with a request say it themselves, if they can.
+    They say it of the ``camera`` that names itself so in its images, None where none have come.
     """
     header = pair.color.header
-    named = header.frame_id if pair.given else ''
-    return Header(stamp=header.stamp, frame_id=named or values['frame_id'] or header.frame_id)
+    named = '' if is_foreign(pair, camera) else values['frame_id']
+    return Header(stamp=header.stamp, frame_id=named or header.frame_id)
 
 
 def sentence(detection: Detection) -> str:

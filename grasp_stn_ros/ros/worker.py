@@ -27,7 +27,16 @@ from . import conversions
 from .diagnostics import Diagnostics
 from .inputs import Pair, PairInput, stamp_nanoseconds
 from .outputs import Outputs, Result, result_from
-from .requests import Failed, Region, Requests, Ticket, image_header, is_stale, sentence
+from .requests import (
+    Failed,
+    Region,
+    Requests,
+    Ticket,
+    image_header,
+    is_foreign,
+    is_stale,
+    sentence,
+)
 from .transforms import Transforms
 
 # Longest wait for a running detection to end, seconds.
@@ -55,7 +64,6 @@ class Worker:
         self._next_detection = 0.0   # time.monotonic(); limits the rate
         self._tracker = Tracker()
         self._forget = False
-        self._camera: str | None = None  # frame of the stream
         self._thread = threading.Thread(target=self._run, name='inference', daemon=True)
 
     def start(self, pairs: PairInput) -> None:
@@ -163,7 +171,9 @@ class Worker:
                               []).append(ticket)
         if not groups:
             return
-        header = image_header(pair, values)
+        assert self._input is not None
+        foreign = is_foreign(pair, self._input.camera_frame)
+        header = image_header(pair, values, self._input.camera_frame)
         began = time.perf_counter()
         frame, mask, problem = self._decode(pair, values)
         decoding = (time.perf_counter() - began) * 1e3
@@ -178,7 +188,7 @@ class Worker:
                 detection = self._detect(frame, region, minimum_score, mask, values)
                 if not located:
                     # Behind the detection: by now tf2 knows where a moving camera was.
-                    transform, lost = self._locate(pair, header, values)
+                    transform, lost = self._locate(header, values, foreign)
                     located = True
                 detection = self._judge(detection, frame, minimum_score, transform, mask, lost,
                                         values, failed)
@@ -261,17 +271,15 @@ class Worker:
         frame.check_mask(mask)
         return mask
 
-    def _locate(self, pair: Pair, header: Header, values: dict[str, Any]
+    def _locate(self, header: Header, values: dict[str, Any], foreign: bool
                 ) -> tuple[np.ndarray | None, Detection | None]:
         """Return the transform into the target frame, or why there is none."""
-        if not pair.given:
-            self._camera = header.frame_id
         if self._transforms is None:
             return None, None
         try:
-            if any(values['camera_pose']) and self._camera not in (None, header.frame_id):
-                raise GraspError(Reason.NO_TRANSFORM, f'camera_pose is that of {self._camera!r}, '
-                                 f'these images are of {header.frame_id!r}')
+            if foreign and any(values['camera_pose']):
+                raise GraspError(Reason.NO_TRANSFORM, 'camera_pose is that of the camera, these '
+                                 f'images are of another one, {header.frame_id!r}')
             return self._transforms.look_up(header, values), None
         except GraspError as error:
             return None, _failure(error)
