@@ -22,9 +22,9 @@ import sys
 
 import numpy as np
 
-# Columns: the axes of the tool in the frame of the grasp (x = approach, y = opening direction).
 # Of what the joints can do, also where the tool moves straight: zero would be all of it.
 SPEED = {'max_velocity_scaling_factor': 0.2, 'max_acceleration_scaling_factor': 0.2}
+# Columns: the axes of the tool in the frame of the grasp (x = approach, y = opening direction).
 TOOL_AXES = {
     'x_forward_y_closes': np.eye(3),
     'z_forward_y_closes': np.array([[0.0, 0.0, 1.0], [0.0, 1.0, 0.0], [-1.0, 0.0, 0.0]]),

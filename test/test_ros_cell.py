@@ -8,19 +8,10 @@ import pytest
 import rclpy
 from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile
-from ros_fixtures import (  # noqa: F401
-    DEADLINE,
-    RECTANGLE,
-    SIZE,
-    StubDetector,
-    rig,
-    ros,
-    wait_until,
-)
+from ros_fixtures import RECTANGLE, SIZE, StubDetector, rig, ros, wait_until  # noqa: F401
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
-from grasp_stn_interfaces.srv import DetectGraspInImages
 from grasp_stn_ros.node_settings import camera_pose_from
 from grasp_stn_ros.reasons import Reason
 from grasp_stn_ros.rectangle import GraspRectangle
@@ -184,34 +175,6 @@ def test_a_request_gets_the_best_of_its_frame_and_not_the_steady_choice(rig):  #
     it.received['grasp'].clear()
     assert it.wait_for('grasp').pose.position == first.position
     assert answer.grasp.pose.position != first.position
-
-
-def test_camera_pose_is_not_that_of_another_camera(rig):  # noqa: F811
-    it = rig(target_frame='base', camera_pose=OVERHEAD)
-    it.camera.stream()
-    it.wait_for('grasp')
-    client = it.tester.create_client(DetectGraspInImages, 'grasp_node/detect_grasp_in_images')
-    assert client.wait_for_service(DEADLINE)
-    for frame, reason in (('camera_color_optical_frame', Reason.OK),
-                          ('wrist_camera', Reason.NO_TRANSFORM)):
-        parts = it.camera.messages(frame_id=frame)
-        response = it.answer(client.call_async(DetectGraspInImages.Request(
-            color=parts['color'], depth=parts['depth'], camera_info=parts['info'], timeout=5.0)))
-        assert Reason(response.reason) is reason
-
-
-def test_images_of_the_camera_that_are_given_back_are_the_cameras(rig):  # noqa: F811
-    # Such as those that a segmentation has looked at: the parameter names their frame, too.
-    it = rig(target_frame='base', camera_pose=OVERHEAD, frame_id='cell_camera')
-    it.camera.stream()
-    it.wait_for('grasp')
-    client = it.tester.create_client(DetectGraspInImages, 'grasp_node/detect_grasp_in_images')
-    assert client.wait_for_service(DEADLINE)
-    parts = it.camera.messages()
-    response = it.answer(client.call_async(DetectGraspInImages.Request(
-        color=parts['color'], depth=parts['depth'], camera_info=parts['info'], timeout=5.0)))
-    assert response.success and response.stages.header.frame_id == 'cell_camera'
-    np.testing.assert_allclose(xyz(response.grasp.pose), IN_BASE, atol=1e-6)
 
 
 def test_the_tracker_holds_the_choice(rig):  # noqa: F811

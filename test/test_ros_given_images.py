@@ -15,6 +15,7 @@ from ros_fixtures import (  # noqa: F401
 )
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
+from test_ros_cell import IN_BASE, OVERHEAD, xyz
 
 from grasp_stn_interfaces.srv import DetectGrasp, DetectGraspInImages
 from grasp_stn_ros.reasons import Reason
@@ -156,6 +157,29 @@ def test_camera_and_given_images_take_turns(rig):  # noqa: F811
     assert camera <= 2
 
 
+def test_camera_pose_is_not_that_of_another_camera(rig):  # noqa: F811
+    it = rig(target_frame='base', camera_pose=OVERHEAD)
+    it.camera.stream()
+    it.wait_for('grasp')
+    client = Client(it)
+    for frame, reason in (('camera_color_optical_frame', Reason.OK),
+                          ('wrist_camera', Reason.NO_TRANSFORM)):
+        parts = it.camera.messages(frame_id=frame)
+        response = client.answer(color=parts['color'], depth=parts['depth'],
+                                 camera_info=parts['info'])
+        assert Reason(response.reason) is reason
+
+
+def test_images_of_the_camera_that_are_given_back_are_the_cameras(rig):  # noqa: F811
+    # Such as those that a segmentation has looked at: the parameter names their frame, too.
+    it = rig(target_frame='base', camera_pose=OVERHEAD, frame_id='cell_camera')
+    it.camera.stream()
+    it.wait_for('grasp')
+    response = Client(it).answer()
+    assert response.success and response.stages.header.frame_id == 'cell_camera'
+    np.testing.assert_allclose(xyz(response.grasp.pose), IN_BASE, atol=1e-6)
+
+
 def test_an_inactive_node_says_so(rig):  # noqa: F811
     it = rig(mode='on_demand')
     client = Client(it)
@@ -169,7 +193,7 @@ TURNED = GraspRectangle(185.0, 110.0, np.pi / 2, 28.0, 8.0)
 
 
 @pytest.mark.parametrize('cell', [{}, {'target_frame': 'base',
-                                       'camera_pose': [0.3, 0.0, 1.0, 1.0, 0.0, 0.0, 0.0]}])
+                                       'camera_pose': OVERHEAD}])
 def test_a_grasp_that_failed_comes_after_others(rig, cell):  # noqa: F811
     client = Client(rig(StubDetector([RECTANGLE, TURNED], [0.9, 0.8]), mode='on_demand', **cell))
     first = client.answer()

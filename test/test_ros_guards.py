@@ -12,6 +12,7 @@ from rclpy.parameter import Parameter
 from ros_fixtures import SIZE, Camera, box_scene, rig, ros, wait_until  # noqa: F401
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CompressedImage
+from test_ros_cell import OVERHEAD
 from test_ros_node import assert_hand_computed
 
 from grasp_stn_ros import compressed
@@ -140,7 +141,7 @@ def test_compressed_topics_are_remapped_by_their_base_name(rig):  # noqa: F811
 
 
 def test_a_jump_drops_the_transforms_that_moved(rig):  # noqa: F811
-    it = rig(target_frame='base', camera_pose=[0.3, 0.0, 1.0, 1.0, 0.0, 0.0, 0.0])
+    it = rig(target_frame='base', camera_pose=OVERHEAD)
     cleared = threading.Event()
     it.node._transforms._buffer = SimpleNamespace(clear=cleared.set)
     it.camera.publish(stamp=Time(sec=1000))

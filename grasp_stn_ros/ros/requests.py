@@ -168,7 +168,8 @@ class Requests:
                 pairs = self._input
                 camera = None if pairs is None else pairs.camera_frame
                 response.stages = conversions.stages_message(
-                    result.detection, image_header(pair, self.values, camera))
+                    result.detection,
+                    image_header(pair, self.values, is_foreign(pair, camera)))
             if result.grasps:
                 response.success = True
                 response.grasp, *response.alternatives = result.grasps
@@ -264,18 +265,22 @@ def is_stale(pair: Pair, values: dict[str, Any]) -> bool:
 
 
 def is_foreign(pair: Pair, camera: str | None) -> bool:
-    """Whether ``pair`` came with a request, and not from the camera that names itself so."""
+    """
+    Whether ``pair`` came with a request and is of another camera.
+
+    ``camera`` is the frame that the camera's own images name, None where none have come.
+    """
     return pair.given and camera is not None and pair.color.header.frame_id not in ('', camera)
 
 
-def image_header(pair: Pair, values: dict[str, Any], camera: str | None) -> Header:
+def image_header(pair: Pair, values: dict[str, Any], foreign: bool) -> Header:
     """
     Return stamp and frame of the colour image, or the frame that the parameters say.
 
-    They say it of the ``camera`` that names itself so in its images, None where none have come.
+    They say it of the camera: images that are ``foreign`` (:func:`is_foreign`) keep their own.
     """
     header = pair.color.header
-    named = '' if is_foreign(pair, camera) else values['frame_id']
+    named = '' if foreign else values['frame_id']
     return Header(stamp=header.stamp, frame_id=named or header.frame_id)
 
 

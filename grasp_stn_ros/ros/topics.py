@@ -38,7 +38,7 @@ def declare(node, values: Mapping[str, Any]) -> None:
             raise ValueError(f'parameter {role}_topic: {error}') from None
         node.declare_parameter(
             f'{_PREFIX}{role}',
-            full_name(node, role, {f'{role}_topic': topic, **values}) if role in INPUTS
+            full_name(node, role, dict(values)) if role in INPUTS
             else node.resolve_topic_name(topic),
             ParameterDescriptor(type=ParameterType.PARAMETER_STRING, read_only=True,
                                 description=f'Full name of the topic of {role}, remapped.'),

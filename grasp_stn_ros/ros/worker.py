@@ -173,7 +173,7 @@ class Worker:
             return
         assert self._input is not None
         foreign = is_foreign(pair, self._input.camera_frame)
-        header = image_header(pair, values, self._input.camera_frame)
+        header = image_header(pair, values, foreign)
         began = time.perf_counter()
         frame, mask, problem = self._decode(pair, values)
         decoding = (time.perf_counter() - began) * 1e3
