@@ -19,6 +19,7 @@ from .cli_annotate import annotate
 from .cli_benchmark import benchmark
 from .cli_common import (
     Commands,
+    FiniteRange,
     Shard,
     middle_option,
     model_options,
@@ -112,7 +113,7 @@ main.add_command(stress)
               help='Judge the first so many images that have a label to find.')
 @click.option('--modality', type=click.Choice(MODALITIES), default=MODALITIES[0],
               show_default=True, help='What the network sees of the images.')
-@click.option('--holes', type=click.FloatRange(0, 0.95), default=0.0, show_default=True,
+@click.option('--holes', type=FiniteRange(0, 0.95), default=0.0, show_default=True,
               help='Share of the depth to take away, in blobs.')
 @click.option('--tell-jaw', is_flag=True,
               help='Tell the height of the jaw plates in pixels, which only depth would tell '
@@ -318,7 +319,7 @@ def clutter(scenes: int, objects: int, seed: int, memory: bool, output: Path | N
                    'into, with model cards.')
 @click.option('--only-train', is_flag=True, help='Train what is missing, and stop.')
 @click.option('--threads', type=click.IntRange(1), default=2, show_default=True)
-@click.option('--device', default='cpu', show_default=True)
+@click.option('--device', default='cpu', show_default=True, help='auto, cpu, cuda or cuda:N')
 def table(cornell: Path | None, folds: bool, object_wise: bool, learned: tuple[Path, ...],
           validation: Path | None, tested: Path | None, test_images: int, runs: Path,
           results: Path, systems: tuple[str, ...], retrain: bool, images: int | None, seed: int,
@@ -533,11 +534,11 @@ def _picture_path(stages: Path, index: int, many: bool) -> Path:
 @click.option('--mask', 'mask_file', type=click.Path(dir_okay=False, path_type=Path),
               help='Grey image of the size of RGB that is not 0 on the object that is meant: all '
                    'candidates start there.')
-@click.option('--jaw-pixels', type=click.FloatRange(0, min_open=True),
+@click.option('--jaw-pixels', type=FiniteRange(0, min_open=True),
               help='Height of the jaw plates in pixels where the objects stand: f times their '
                    'height over the distance. For images without depth, which are then looked at '
                    'in a scale that the network knows; wins over depth.')
-@click.option('--minimum-score', type=click.FloatRange(0, 1), default=MINIMUM_SCORE,
+@click.option('--minimum-score', type=FiniteRange(0, 1), default=MINIMUM_SCORE,
               show_default=True, help='Below this score a candidate is no grasp.')
 @pose_options
 @model_options
@@ -581,13 +582,13 @@ def detect(rgb: Path | None, depth: Path | None, intrinsics: tuple[float, ...] |
             try:
                 frame = read_frame(job.listed.rgb, job.listed.depth, job.listed.intrinsics)
                 # The times that are printed are those of the detection alone.
-                detector.warm_up_for(frame, region, jaw_pixels)
+                detector.warm_up_for(frame, region, jaw_pixels, mask)
                 detection = detector.detect(frame, region, minimum_score, needs_pose(frame),
                                             jaw_pixels, mask)
-                if mask is not None and needs_pose(frame):
-                    # What the fit has moved off the object.
+                if mask is not None:
+                    # What the fit has moved off the object, and systems that cannot be told.
                     detection = apply(detection, Limits(gripper=detector.gripper), frame,
-                                      minimum_score, mask=mask)
+                                      minimum_score, mask=mask, need_pose=needs_pose(frame))
                 reason, message = detection.reason.name, detection.message
             except GraspError as error:
                 reason, message = error.reason.name, error.detail or str(error)

@@ -11,7 +11,7 @@ import click
 @click.command()
 @click.option('--model', default='default', show_default=True,
               help='A .safetensors file; default is the one that comes with the package.')
-@click.option('--device', default='cpu', show_default=True, help='cpu, cuda or cuda:N')
+@click.option('--device', default='cpu', show_default=True, help='auto, cpu, cuda or cuda:N')
 @click.option('--threads', type=click.IntRange(1), multiple=True, default=(1, 2),
               show_default=True, help='CPU threads of the network; may be given several times.')
 @click.option('--precision', type=click.Choice(('auto', 'fp32', 'bf16')), default='auto',

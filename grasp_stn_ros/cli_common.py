@@ -50,6 +50,17 @@ class Shard(click.ParamType):
         return part, parts
 
 
+class FiniteRange(click.FloatRange):
+    """A number in a range, which 'nan' and 'inf' are not."""
+
+    def convert(self, value: Any, param, ctx) -> float:
+        """Read a number; fails with what is wrong with it."""
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f'{value!r} is no finite number', param, ctx)
+        return number
+
+
 def model_options(command):
     """Give a command the options that choose a model and how it runs; see `open_detector`."""
     for option in reversed((
@@ -72,7 +83,7 @@ def model_options(command):
 
 
 middle_option = click.option(
-    '--middle-weight', type=click.FloatRange(0),
+    '--middle-weight', type=FiniteRange(0),
     help="Prefer grasps near the middle of their object, by so much of the score's logit for each "
          'metre from it.  [default: as the model card says]')
 
@@ -146,12 +157,13 @@ def open_detector(model: str, device: str, threads: int, candidates: int = 0,
                   **settings: Any) -> GraspDetector:
     """Load what :func:`model_options` chose; ``settings`` are further ones of the detector."""
     from .detector import GraspDetector
+    from .reasons import GraspError
     from .stn.checkpoint import CheckpointError
     weights = _chosen(model, system, trained_on)
     try:
         return GraspDetector(weights, device=device, threads=threads, candidates=candidates,
                              **settings)
-    except (CheckpointError, ValueError) as error:
+    except (CheckpointError, GraspError, ValueError) as error:
         raise click.ClickException(str(error)) from None
 
 

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from .cli_common import ros_module
+from .cli_common import FiniteRange, ros_module
 from .doctor.findings import Finding, Level, error, worst
 
 _STYLES = {Level.OK: '[green]ok[/]', Level.NOTE: '[cyan]note[/]',
@@ -24,7 +24,7 @@ _STYLES = {Level.OK: '[green]ok[/]', Level.NOTE: '[cyan]note[/]',
 @click.option('--color', metavar='TOPIC', help="Look at this instead of the node's color_topic.")
 @click.option('--depth', metavar='TOPIC', help="Instead of the node's depth_topic.")
 @click.option('--camera-info', metavar='TOPIC', help="Instead of the node's camera_info_topic.")
-@click.option('--seconds', type=click.FloatRange(0.5, 60), default=4.0, show_default=True,
+@click.option('--seconds', type=FiniteRange(0.5, 60), default=4.0, show_default=True,
               help='How long to listen to the camera.')
 @click.option('--model', default='default', show_default=True,
               help='Weights to check: a .safetensors file.')

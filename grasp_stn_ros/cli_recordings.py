@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from .cli_common import model_options, open_as_recorded, open_detector, ros_module
+from .cli_common import FiniteRange, model_options, open_as_recorded, open_detector, ros_module
 
 _SHOWN = 15      # rows of what differs; the JSON file has all
 
@@ -29,7 +29,7 @@ _SHOWN = 15      # rows of what differs; the JSON file has all
                    'ROS.')
 @click.option('--seed', type=click.IntRange(0), default=0, show_default=True,
               help='Of the simulated scenes.')
-@click.option('--seconds', type=click.FloatRange(0, min_open=True), metavar='S',
+@click.option('--seconds', type=FiniteRange(0, min_open=True), metavar='S',
               help='Stop after that many seconds; default is to stop at Ctrl-C.')
 @click.option('--all-topics', is_flag=True,
               help='Markers, debug image and diagnostics as well.')
@@ -83,7 +83,7 @@ def _record_simulated(writer: Any, out: Path, scenes: int, seed: int,
                                                'found by its type.')
 @click.option('--depth', metavar='TOPIC', help='Of the depth image aligned to colour.')
 @click.option('--camera-info', metavar='TOPIC', help='Of the calibration of the colour camera.')
-@click.option('--slop', type=click.FloatRange(0), default=0.05, show_default=True,
+@click.option('--slop', type=FiniteRange(0), default=0.05, show_default=True,
               help='Largest difference of the stamps in a pair, seconds.')
 @click.option('--all-frames', is_flag=True,
               help='Also those that the node did not look at, when the file says which it did.')

@@ -11,12 +11,14 @@ from typing import Any
 
 import click
 
+from .cli_common import FiniteRange
+
 # What a ROS installation has below 102 lies clear of Linux's ephemeral ports.
 _DOMAINS = 101
 
 
 @click.command()
-@click.option('--minutes', type=click.FloatRange(0.01), default=10.0, show_default=True,
+@click.option('--minutes', type=FiniteRange(0.01), default=10.0, show_default=True,
               help='Of the stream at 30 Hz.')
 @click.option('--calls', type=click.IntRange(1), default=1000, show_default=True,
               help='Of ~/detect_grasp.')

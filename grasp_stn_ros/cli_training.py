@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .cli_common import Shard, model_options, open_detector
+from .cli_common import FiniteRange, Shard, model_options, open_detector
 from .names import SYSTEMS
 
 if TYPE_CHECKING:
@@ -30,8 +30,9 @@ _GROUPS = ('training', 'augmentation', 'losses', 'model')
 @click.option('--data', type=click.Path(exists=True, path_type=Path), multiple=True,
               required=True, help='Simulated data or Cornell images to train on; simulated data '
                                   'may be given several times, and together with --share one '
-                                  'folder of Cornell images.')
-@click.option('--share', type=click.FloatRange(0, 1, min_open=True, max_open=True),
+                                  'folder of Cornell images. Up to 4,000 simulated images, and '
+                                  'all Cornell images, are kept in memory, 1.5 MB each.')
+@click.option('--share', type=FiniteRange(0, 1, min_open=True, max_open=True),
               help='Share of the Cornell images where both kinds of --data are given.')
 @click.option('--own-trials', 'own', is_flag=True,
               help='Learn also from what `grasp_stn own-trials` wrote beside the labels.')
@@ -55,7 +56,7 @@ _GROUPS = ('training', 'augmentation', 'losses', 'model')
                    'Cornell images, where both kinds are given), validate on what --hold-back '
                    'keeps of it, and leave its test part alone; out/split.json says which image '
                    'is where.')
-@click.option('--hold-back', type=click.FloatRange(0, 1, max_open=True), default=0.1,
+@click.option('--hold-back', type=FiniteRange(0, 1, max_open=True), default=0.1,
               show_default=True, help='Share of the training images of a --fold that is held back '
                                       'for validation; 0 = no validation.')
 @click.option('--object-wise', is_flag=True, help='Folds without common objects.')
@@ -66,7 +67,7 @@ _GROUPS = ('training', 'augmentation', 'losses', 'model')
               help="Images seen in total, with repetition. Default: the system's.")
 @click.option('--batch', type=click.IntRange(1),
               help="Over all processes, under torchrun. Default: the system's.")
-@click.option('--learning-rate', type=float, help="Default: the system's.")
+@click.option('--learning-rate', type=FiniteRange(0, min_open=True), help="Default: the system's.")
 @click.option('--seed', type=click.IntRange(0), default=0, show_default=True)
 @click.option('--measure-every', type=click.IntRange(0),
               help="Images between validations; 0 = after every phase only. Default: the "
@@ -80,7 +81,7 @@ _GROUPS = ('training', 'augmentation', 'losses', 'model')
 @click.option('--threads', type=click.IntRange(1), default=1, show_default=True,
               help='Of the network; one more thread prepares the images.')
 @click.option('--device', default='cpu', show_default=True,
-              help='cpu, cuda or cuda:N; under torchrun cpu or cuda, where each process of a '
+              help='auto, cpu, cuda or cuda:N; under torchrun not cuda:N: each process of a '
                    'machine has a GPU of its own.')
 @click.option('--limit', type=click.IntRange(1),
               help='Use the first images of the (simulated) data only.')
@@ -99,7 +100,7 @@ def train(system_name: str, data: tuple[Path, ...], share: float | None, own: bo
 
     from .atomic import write_atomically
     from .data.open import open_dataset
-    from .data.sample import DataError
+    from .data.sample import DataError, in_both
     from .stn import checkpoint
     from .training import distributed
     from .training.curves import plot_curves
@@ -115,12 +116,17 @@ def train(system_name: str, data: tuple[Path, ...], share: float | None, own: bo
     try:
         device = distributed.start(device)
     except ValueError as error:
-        raise click.UsageError(f'--device {error}') from None
+        raise click.UsageError(str(error)) from None
     try:
         split = None if fold is None else (fold, object_wise, split_seed, hold_back)
         frames, judged, parts = _open(data, share, own, limit, split)
         if validation:
             judged = open_dataset(validation, cache=True)
+            shared = in_both(frames, judged)
+            if shared:
+                raise DataError(f'{len(shared)} of the {len(judged)} images of --validation '
+                                f'{validation} are trained on too, and would tell nothing; '
+                                'simulate others with another --seed, or use --fold')
         system = TRAINABLE[system_name]
         given = {'images': images, 'batch': batch, 'learning_rate': learning_rate,
                  'measure_every': measure_every,
@@ -228,9 +234,13 @@ def _changed(settings: TrainingSettings, config: NetworkConfig, changes: tuple[s
         if group == 'augmentation' and name in ('told_jaw', 'seen_jaw'):
             raise click.UsageError(f'--set {change}: the network says that, set model.{name}')
         try:
-            target = replace(target, **{name: json.loads(text)})
+            value = json.loads(text)
         except ValueError as error:
             raise click.UsageError(f'--set {change}: {text!r} is no JSON value: {error}') from None
+        try:
+            target = replace(target, **{name: value})
+        except ValueError as error:
+            raise click.UsageError(f'--set {change}: {error}') from None
         if group == 'model':
             config = target
         else:
@@ -285,7 +295,7 @@ def own_trials(data: Path, images: int | None, trials: int, shard: tuple[int, in
 @click.option('--out', type=click.Path(dir_okay=False, path_type=Path), required=True,
               help='Where to write the calibrated weights (.safetensors); a reliability diagram '
                    'and the figures come beside them.')
-@click.option('--middle-weight', type=click.FloatRange(0),
+@click.option('--middle-weight', type=FiniteRange(0),
               help='Let these weights prefer grasps near the middle of their object from now on, '
                    'by so much of the logit for each metre from it; default: as they do.')
 @click.option('--threads', type=click.IntRange(0), default=0, show_default=True)

@@ -14,6 +14,7 @@ import webbrowser
 import click
 
 from .cli_common import (
+    FiniteRange,
     model_options,
     needs_pose,
     open_as_recorded,
@@ -60,7 +61,7 @@ _PICTURE_SECONDS = 600.0
               help='Of the page; 0 = any that is free.')
 @click.option('--open/--no-open', 'opened', default=True, show_default=True,
               help='Open the page in your browser.')
-@click.option('--minimum-score', type=click.FloatRange(0, 1),
+@click.option('--minimum-score', type=FiniteRange(0, 1),
               help='Below this score a candidate is no grasp.  [default: '
                    f'{MINIMUM_SCORE}, or as recorded]')
 @click.option('--region', nargs=4, type=float, metavar='X Y WIDTH HEIGHT',

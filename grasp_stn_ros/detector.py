@@ -19,6 +19,7 @@ import torch
 from . import ensemble
 from .cuda_path import CudaGraph, TensorPreprocessor
 from .detection import MINIMUM_SCORE, Candidate, Detection, refusal
+from .device import has_bf16, pick_device
 from .grasp_pose import APPROACHES, Gripper, approach_vector, rectangles_to_grasps
 from .middle import distances_from_middle, prefer_middle
 from .names import MODALITIES
@@ -73,16 +74,6 @@ def default_weights() -> Path:
     return find_weights(DEFAULT_MODEL)
 
 
-def cpu_has_bf16() -> bool:
-    """Tell whether this CPU multiplies bf16 matrices in hardware (AMX or AVX512-BF16)."""
-    capabilities = getattr(torch.backends.cpu, 'get_cpu_capability', lambda: '')()
-    if 'AVX512' not in str(capabilities):
-        return False
-    cpu = getattr(torch, 'cpu', None)
-    return any(getattr(cpu, name, lambda: False)()
-               for name in ('_is_amx_tile_supported', '_is_avx512_bf16_supported'))
-
-
 class GraspDetector:
     """
     Load a model once, then detect on frame after frame.
@@ -105,13 +96,13 @@ class GraspDetector:
         :data:`grasp_pose.APPROACHES`; ``precision`` 'auto', 'fp32' or 'bf16'; ``modality`` one of
         :data:`names.MODALITIES`, what of a frame the network sees (poses need depth all the same,
         and where the network sees none there is no support plane to approach against);
-        ``cuda_graph`` runs the network as one graph, on a GPU only; ``turns`` > 1 is an ensemble
-        of so many turned views of each image (see :mod:`ensemble`), which takes as many times as
-        long; ``middle_weight`` (1/m) prefers grasps near the middle of their object, by so much
-        of the logit of the score before its calibration for each metre from it (see
-        :mod:`middle`), where there is depth; None = the model's; ``adapt_threads`` computes on the
-        CPU with as many threads, up to ``threads``, as are fastest beside whatever else runs (see
-        :class:`ThreadCount`).
+        ``cuda_graph`` runs the network as one graph, on a GPU and of the package's own kind only;
+        ``turns`` > 1 is an ensemble of so many turned views of each image (see :mod:`ensemble`),
+        which takes as many times as long; ``middle_weight`` (1/m) prefers grasps near the middle
+        of their object, by so much of the logit of the score before its calibration for each metre
+        from it (see :mod:`middle`), where there is depth; None = the model's; ``adapt_threads``
+        computes on the CPU with as many threads, up to ``threads``, as are fastest beside whatever
+        else runs (see :class:`ThreadCount`).
         Raises :class:`checkpoint.CheckpointError` or ValueError.
         """
         if not 1 <= turns <= 16:
@@ -126,7 +117,7 @@ class GraspDetector:
             raise ValueError(f'precision {precision!r}, expected auto, fp32 or bf16')
         if not 0 <= candidates <= 256:
             raise ValueError(f'candidates must lie between 0 and 256, got {candidates}')
-        self.device = torch.device(_pick_device(device))
+        self.device = pick_device(device)
         if isinstance(weights, GraspNetwork):
             # A copy: what is done to the weights here is of no concern to a training.
             model, self.model_name = copy.deepcopy(weights), 'unnamed'
@@ -146,13 +137,14 @@ class GraspDetector:
         self.turns = turns
         self.middle_weight = middle_weight
         self._on_gpu: TensorPreprocessor | None = None
-        self._cuda_graph = cuda_graph
+        self._cuda_graph = cuda_graph and model.TRACEABLE
         # For images with and without depth, the finger depth that is a part of them, with and
         # without a mask: the number of inputs, and the size of the view.
         self._graphs: dict[tuple[bool, float, int, int], CudaGraph] = {}
         # Of all frames: fresh memory for each would cost a millisecond of page faults.
         self._input = _Input()
-        self._warm: set[tuple[bool, int]] = set()     # with depth, size of the view
+        # With depth, size of the view, with a mask.
+        self._warm: set[tuple[bool, int, bool]] = set()
         # Where the network may use a second core, its input may as well.
         self._helper = (ThreadPoolExecutor(1, 'preprocessing')
                         if torch.get_num_threads() > 1 else None)
@@ -190,19 +182,21 @@ class GraspDetector:
 
     def warm_up_for(self, frame: RgbdFrame,
                     region: tuple[float, float, float, float] | None = None,
-                    jaw_pixels: float | None = None) -> None:
+                    jaw_pixels: float | None = None, mask: np.ndarray | None = None) -> None:
         """
         Run the whole way with ``frame`` until the next one that is looked at as large is not slow.
 
-        Does nothing where that was done before. Raises :class:`GraspError` as :meth:`detect` does.
+        With a ``mask``, until the next one with a mask is not. Does nothing where that was done
+        before. Raises :class:`GraspError` as :meth:`detect` does.
         """
         view = _view(frame, region)
-        key = _has_depth(frame, view.region), self._at_scale(view, frame, jaw_pixels)[0].size
+        key = (_has_depth(frame, view.region), self._at_scale(view, frame, jaw_pixels)[0].size,
+               mask is not None and self._model.STEERABLE)
         if key in self._warm:
             return
         # TorchScript watches the first two runs, and optimizes what it has seen.
         for _ in range(1 if self._model.for_images(key[0]).tracer is None else 3):
-            self.detect(frame, region, jaw_pixels=jaw_pixels)
+            self.detect(frame, region, jaw_pixels=jaw_pixels, mask=mask)
         self._warm.add(key)
 
     def suspend(self) -> None:
@@ -328,7 +322,7 @@ class GraspDetector:
         """Return 'fp32' or 'bf16': what was asked for, or what is faster on the device."""
         if self._asked_precision != 'auto':
             return self._asked_precision
-        return 'bf16' if self.device.type == 'cuda' or cpu_has_bf16() else 'fp32'
+        return 'bf16' if has_bf16(self.device) else 'fp32'
 
     def _prepare_for_cpu(self) -> None:
         """Weights as they are multiplied; stages traced when they are first used."""
@@ -548,17 +542,6 @@ def _checked_region(region: tuple[float, float, float, float],
                          f'region x={x:g} y={y:g} {width:g}x{height:g} in an image of '
                          f'{image_size[0]}x{image_size[1]}, at least {MINIMUM_REGION} px long')
     return x, y, width, height
-
-
-def _pick_device(device: str) -> str:
-    if device == 'auto':
-        return 'cuda' if torch.cuda.is_available() else 'cpu'
-    if device.startswith('cuda') and not torch.cuda.is_available():
-        raise ValueError(f'device {device!r} was asked for, but PyTorch finds no CUDA device; '
-                         'use auto or cpu')
-    if device != 'cpu' and not device.startswith('cuda'):
-        raise ValueError(f'device {device!r}, expected auto, cpu, cuda or cuda:N')
-    return device
 
 
 class _Input:

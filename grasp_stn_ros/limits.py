@@ -84,13 +84,15 @@ def turned(grasp: Grasp) -> Grasp:
 
 
 def apply(detection: Detection, limits: Limits, frame: RgbdFrame, minimum_score: float,
-          transform: np.ndarray | None = None, mask: np.ndarray | None = None) -> Detection:
+          transform: np.ndarray | None = None, mask: np.ndarray | None = None,
+          need_pose: bool = True) -> Detection:
     """
     Mark what ``limits`` forbid and choose the best of the rest.
 
     ``transform`` (4, 4) takes points from the camera's frame to the target frame (None: the
-    same); ``mask`` (H, W), where given, is non-zero where grasps are allowed. Raises
-    :class:`GraspError` for a mask of another size than the image.
+    same); ``mask`` (H, W), where given, is non-zero where grasps are allowed. Without
+    ``need_pose`` the best may also be one that has no pose, of which only the mask can be asked.
+    Raises :class:`GraspError` for a mask of another size than the image.
     """
     if mask is not None:
         frame.check_mask(mask)
@@ -99,12 +101,15 @@ def apply(detection: Detection, limits: Limits, frame: RgbdFrame, minimum_score:
             and frame.intrinsics is not None:
         support = fit_support_plane(frame.depth, frame.intrinsics)
     target = np.eye(4) if transform is None else transform
-    candidates = tuple(_judged(c, limits, target, support, mask) for c in detection.candidates)
+    candidates = tuple(
+        _judged(c, limits, target, support, mask) if need_pose or c.grasp is not None
+        else _in_the_image(c, mask) for c in detection.candidates)
     changed = replace(detection, candidates=candidates)
     if detection.best is None:
         return changed
-    return chosen(changed, next((c for c in candidates
-                                 if c.executable and c.score >= minimum_score), None))
+    allowed = (c for c in candidates if c.executable or not need_pose and c.grasp is None
+               and c.reason != Reason.MASKED)
+    return chosen(changed, next((c for c in allowed if c.score >= minimum_score), None))
 
 
 def chosen(detection: Detection, best: Candidate | None) -> Detection:
@@ -130,6 +135,13 @@ def _judged(candidate: Candidate, limits: Limits, target: np.ndarray,
         grasp = turned(grasp)
     reason, detail = _objection(candidate.rectangle, grasp, limits, target, support, mask)
     return replace(candidate, grasp=grasp, reason=reason, detail=detail)
+
+
+def _in_the_image(candidate: Candidate, mask: np.ndarray | None) -> Candidate:
+    """Mark one candidate that has no pose and need not have one."""
+    if mask is None or _allowed(candidate.rectangle, mask):
+        return candidate
+    return replace(candidate, reason=Reason.MASKED, detail='')
 
 
 def _objection(rectangle: GraspRectangle, grasp: Grasp, limits: Limits, target: np.ndarray,

@@ -16,7 +16,8 @@ pytest.importorskip('torch', reason='torch is missing: run `make setup`')
 import torch
 
 import grasp_stn_ros
-from grasp_stn_ros.detector import GraspDetector, cpu_has_bf16, default_weights
+from grasp_stn_ros.detector import GraspDetector, default_weights
+from grasp_stn_ros.device import cpu_has_bf16, pick_device
 from grasp_stn_ros.evaluation.benchmark import frames
 from grasp_stn_ros.grasp_pose import Gripper
 from grasp_stn_ros.preprocessing import LARGEST_SIZE, SMALLEST_SIZE, view_sizes
@@ -82,6 +83,21 @@ def test_denormals_are_zero_in_whichever_thread_detects(working):
         before, after = other.submit(product).result()
     assert before > 0
     assert after == 0
+
+
+def test_a_device_is_picked_by_its_name(monkeypatch):
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
+    monkeypatch.setattr(torch.cuda, 'device_count', lambda: 2)
+    picked = {name: str(pick_device(name)) for name in ('auto', 'cuda', 'cuda:1', 'cpu')}
+    assert picked == {'auto': 'cuda', 'cuda': 'cuda', 'cuda:1': 'cuda:1', 'cpu': 'cpu'}
+    with pytest.raises(ValueError, match='finds 2 CUDA devices, the first of which is cuda:0'):
+        pick_device('cuda:2')
+
+
+@pytest.mark.parametrize(('capability', 'precision'), [((7, 5), 'fp32'), ((8, 6), 'bf16')])
+def test_bf16_is_for_gpus_that_have_it(working, monkeypatch, capability, precision):
+    monkeypatch.setattr(torch.cuda, 'get_device_capability', lambda device: capability)
+    assert full_gpu(working, 'auto')._precision_there() == precision
 
 
 def test_a_device_that_was_asked_for_by_name_is_refused_by_name(working):

@@ -11,7 +11,9 @@ from script_files import load_script
 import torch
 
 from grasp_stn_ros.data.sample import DataError
-from grasp_stn_ros.evaluation.benchmark import frames
+from grasp_stn_ros.detection import Detection
+from grasp_stn_ros.evaluation.benchmark import frames, interleaved
+from grasp_stn_ros.reasons import Reason
 from grasp_stn_ros.rectangle import GraspRectangle, angle_distance
 from grasp_stn_ros.simulation.domain import TABLETOP
 from grasp_stn_ros.simulation.labels import generate_dataset
@@ -144,6 +146,30 @@ def test_frames_are_timed_beside_a_busy_process_that_ends_with_them(tmp_path, mo
     with pytest.raises(module.click.ClickException, match='did not start'):
         module._measure({'LD_LIBRARY_PATH': '', 'PYTHONPATH': str(tmp_path / 'nowhere'),
                          'PYTHONHOME': str(tmp_path)}, 1, 0, 0.5, 1)
+
+
+class _Timed:
+    """A detector that takes so many milliseconds, one call after the other."""
+
+    def __init__(self, milliseconds):
+        self._milliseconds = iter(milliseconds)
+
+    def warm_up(self):
+        pass
+
+    def warm_up_for(self, frame):
+        pass
+
+    def detect(self, frame):
+        return Detection((), None, Reason.NO_CANDIDATE, '', {'all': next(self._milliseconds)})
+
+
+@pytest.mark.parametrize(('reference', 'n'), [([400.0, 10.0] + 5 * [10.0], 5), (7 * [400.0], 3)])
+def test_a_slow_reference_is_measured_less_often(reference, n):
+    other = _Timed(7 * [20.0])
+    result = interleaved({'reference': _Timed(reference), 'other': other}, [None], 5)
+    assert result['reference']['n'] == n and result['other']['n'] == 5
+    assert result['other']['ratio'] == 20.0 / reference[-1]
 
 
 def test_one_scale_is_timed_against_views_of_400_pixels(tmp_path):

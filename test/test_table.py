@@ -192,6 +192,8 @@ def folders(tmp_path_factory):
 def test_test_scenes_must_be_unseen(folders):
     with pytest.raises(DataError, match='another --seed'):
         table.simulated([folders / 'train'], folders / 'validation', folders / 'train')
+    with pytest.raises(DataError, match='are trained on too'):
+        table.simulated([folders / 'train'], folders / 'train', folders / 'test')
 
 
 def test_grasps_are_executed_in_the_scene_that_the_image_shows(folders, tmp_path):

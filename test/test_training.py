@@ -11,7 +11,14 @@ import torch
 
 from grasp_stn_ros.data.augmentation import Augmentation, to_view
 from grasp_stn_ros.data.mixture import Mixture
-from grasp_stn_ros.data.sample import DataError, LabelledFrame, collate, digest
+from grasp_stn_ros.data.sample import (
+    DataError,
+    LabelledFrame,
+    collate,
+    digest,
+    identities,
+    in_both,
+)
 from grasp_stn_ros.data.simulated import SimulatedDataset
 from grasp_stn_ros.data.splits import Subset
 from grasp_stn_ros.data.with_jaw import WithJaw
@@ -410,6 +417,27 @@ def test_interrupted_training_gives_the_same_weights(data_folder, tmp_path):
     assert checkpoint.load(tmp_path / 'parts' / 'model.safetensors')[1]['training']['seed'] == 0
 
 
+def test_a_phase_that_had_just_ended_when_it_was_interrupted_is_ended(data_folder, tmp_path):
+    class Stop(Exception):
+        pass
+
+    def stop(*_):
+        raise Stop
+
+    data, measured = SimulatedDataset(data_folder, cache=True), []
+    interrupted = _trainer(data, tmp_path)
+    interrupted._end_phase = stop
+    with pytest.raises(Stop):
+        interrupted.run(save_every=0.0)
+    resumed = _trainer(data, tmp_path)
+    resumed.validate = lambda model: measured.append(resumed.step) or {'plain': 0.5}
+    assert resumed.resume() and resumed.step == 3
+    assert not (tmp_path / 'stage_wise.safetensors').exists()
+    resumed.run()
+    assert measured == [3, 6]
+    assert (tmp_path / 'stage_wise.safetensors').exists()
+
+
 def test_resuming_with_other_settings_is_refused(data_folder, tmp_path):
     data = SimulatedDataset(data_folder)
     _trainer(data, tmp_path).save_state()
@@ -427,6 +455,10 @@ def test_resuming_with_other_images_is_refused(data_folder, tmp_path):
     shutil.copytree(data_folder, same)
     (same / '000000_own.json').write_text(json.dumps({'grasps': []}))
     assert _trainer(Subset(SimulatedDataset(same), (0, 1)), tmp_path).resume()
+    assert in_both(data, SimulatedDataset(same, own=True)) == set(identities(data))
+    some = digest(SimulatedDataset(same, own=True))
+    (same / '000000_own.json').write_text(json.dumps({'grasps': [], 'trials': 2}))
+    assert digest(SimulatedDataset(same, own=True)) != some
     for other in (Subset(data, (0, 2)), SimulatedDataset(tmp_path / 'other'),
                   Subset(SimulatedDataset(same, own=True), (0, 1))):
         with pytest.raises(TrainingError, match='with other training images .*--fold'):

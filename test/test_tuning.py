@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 import json
+import shutil
 
 from click.testing import CliRunner
 import numpy as np
@@ -267,21 +268,67 @@ def test_training_on_both_kinds_needs_a_share(wide, tmp_path):
     ('model.refinements', 'GROUP.NAME=VALUE'), ('weights.x=1', 'GROUP.NAME=VALUE'),
     ('losses.nothing=1', 'losses has locations'), ('model.width=wide', 'no JSON value'),
     ('augmentation.told_jaw=14', 'set model.told_jaw'),
-    ('augmentation.seen_jaw=12', 'set model.seen_jaw')])
-def test_settings_that_do_not_exist_are_refused(wide, tmp_path, change, message):
+    ('augmentation.seen_jaw=12', 'set model.seen_jaw'),
+    ('training.warm_up=0', 'warm_up is 0, expected a whole number of at least 1'),
+    ('training.batch=2.5', 'batch is 2.5, expected a whole number'),
+    ('training.average=1e400', 'average is inf, expected a finite number from 0 to 1'),
+    ('training.choose=1', 'choose is 1, expected text'),
+    ('augmentation.no_depth="x"', "no_depth is 'x', expected a finite number from 0 to 1"),
+    ('losses.taught=1.5', 'taught is 1.5'), ('model.width=-1', 'width is -1, expected a finite '
+                                                               'number above 0'),
+    ('model.blocks=[1]', 'expected a list of 3 numbers'), ('model.patch=8', 'expected 13 to 16'),
+    ('model.finger_depths=[0.01,-1]', 'expected a list, each element a finite number'),
+    ('model.gripper_input=1', 'expected true or false')])
+def test_settings_that_cannot_be_used_are_refused(wide, tmp_path, change, message):
     run = CliRunner().invoke(main, ['train', '--data', str(wide), '--set', change, '--out',
                                     str(tmp_path / 'out')])
     assert run.exit_code == 2 and message in run.output
 
 
+@pytest.mark.parametrize(('device', 'message'), [
+    ('gpu', 'expected auto, cpu, cuda or cuda:N'), ('cpu:1', 'expected auto, cpu'),
+    ('cuda:x', 'expected auto, cpu'), ('cuda:99', 'PyTorch finds')])
+def test_devices_that_are_not_there_are_refused(wide, tmp_path, device, message):
+    run = CliRunner().invoke(main, ['train', '--data', str(wide), '--device', device, '--out',
+                                    str(tmp_path / 'out')])
+    assert run.exit_code == 2 and message in run.output
+
+
+def test_weights_of_another_configuration_are_no_start(wide, tmp_path):
+    checkpoint.save(tmp_path / 'start.safetensors', MultiStageSTN(SMALL))
+    run = CliRunner().invoke(main, [
+        'train', '--data', str(wide), '--finetune', str(tmp_path / 'start.safetensors'), '--set',
+        'model.features=48', '--images', '4', '--out', str(tmp_path / 'out')])
+    assert run.exit_code == 1
+    assert 'do not fit the configuration' in run.output and 'Traceback' not in run.output
+
+
+@pytest.mark.parametrize('option', ['--learning-rate', '--share', '--hold-back'])
+@pytest.mark.parametrize('value', ['nan', 'inf'])
+def test_numbers_that_are_none_are_refused(wide, tmp_path, option, value):
+    run = CliRunner().invoke(main, ['train', '--data', str(wide), option, value, '--out',
+                                    str(tmp_path / 'out')])
+    assert run.exit_code == 2 and value in run.output
+
+
+def test_validation_on_what_is_trained_on_is_refused(wide, tmp_path):
+    copied = tmp_path / 'copy'
+    shutil.copytree(wide, copied)
+    run = CliRunner().invoke(main, ['train', '--data', str(wide), '--validation', str(copied),
+                                    '--out', str(tmp_path / 'out')])
+    assert run.exit_code == 1 and '2 of the 2 images of --validation' in run.output
+
+
 def test_fine_tuning_goes_on_from_the_weights(wide, tmp_path):
+    generate_dataset(tmp_path / 'unseen', 1, 32, progress=False, candidates=4)
     torch.manual_seed(0)
     start = MultiStageSTN(SMALL)
     checkpoint.save(tmp_path / 'start.safetensors', start)
     run = CliRunner().invoke(main, [
         'train', '--data', str(wide), '--finetune', str(tmp_path / 'start.safetensors'),
         '--images', '4', '--batch', '2', '--learning-rate', '1e-5', '--set',
-        'augmentation.size=128', '--validation', str(wide), '--out', str(tmp_path / 'out')])
+        'augmentation.size=128', '--validation', str(tmp_path / 'unseen'), '--out',
+        str(tmp_path / 'out')])
     assert run.exit_code == 0, run.output
     # Before and after.
     assert 'after no step: plain' in run.output and 'after fine-tuning: plain' in run.output

@@ -11,10 +11,13 @@ import numpy as np
 from ..preprocessing import CHANNELS, INPUT_SIZE, View, preprocess, size_for_jaw
 from ..reasons import GraspError
 from ..rectangle import transform_rectangles
+from ..settings_check import POSITIVE, SHARE, check
 from .sample import LabelledFrame, jaw_in_pixels
 
 # Labels nearer than this to the border of a view are left out: half of the object is missing.
 _BORDER = 6.0
+# Of a view, in pixels: less shows nothing, and more than that is no view of a camera.
+_SIZE = (32, 4096)
 
 # Channels (7, size, size) float32, rectangles (N, 5) in view pixels, success (N,), and the height
 # of the jaw plates in view pixels, 0 where it is not known. With ``Augmentation.whole`` there are
@@ -42,6 +45,11 @@ class Augmentation:
     told_jaw: float = 0.0        # view pixels that such jaws have, as the network wants it
     seen_jaw: float = 0.0        # the same of jaws whose size depth tells
     whole: bool = False          # also every view with all its modalities, for teachers
+
+    def __post_init__(self) -> None:
+        """Raise ValueError, which names the field, where a value cannot be used."""
+        check(self, size=_SIZE, nominal=POSITIVE, log_scale=(0, 3), no_colour=SHARE,
+              no_depth=SHARE, holes=SHARE, anywhere=SHARE, no_jaw=SHARE, jaw_without_depth=SHARE)
 
     def __call__(self, sample: LabelledFrame, rng: np.random.Generator) \
             -> TrainingView:
@@ -121,6 +129,10 @@ class FixedView:
     size: int = INPUT_SIZE
     region: tuple[float, float, float, float] | None = None
     no_depth: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Raise ValueError, which names the field, where a value cannot be used."""
+        check(self, size=_SIZE, no_depth=SHARE)
 
     def __call__(self, sample: LabelledFrame, rng: np.random.Generator) \
             -> TrainingView:

@@ -73,6 +73,10 @@ class Dataset(Protocol):
         ...
 
 
+# In an identity, before what tells the trials of a network's own candidates from others.
+OWN_TRIALS = '+own:'
+
+
 def identities(data: Dataset) -> list[str]:
     """
     Tell the frames of ``data`` from all others, in their order, without reading an image.
@@ -91,6 +95,13 @@ def identities(data: Dataset) -> list[str]:
         return list(names)
     return [f'{name} {hashlib.sha256(b"".join(part.tobytes() for part in labels(i))).hexdigest()}'
             for i, name in enumerate(names)]
+
+
+def in_both(one: Dataset, other: Dataset) -> set[str]:
+    """Return the :func:`identities` of frames that are in both, whatever was tried out in them."""
+    first, second = ({key.partition(OWN_TRIALS)[0] for key in identities(data)}
+                     for data in (one, other))
+    return first & second
 
 
 def digest(data: Dataset) -> str:

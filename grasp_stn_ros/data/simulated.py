@@ -12,7 +12,7 @@ import numpy as np
 
 from ..reasons import GraspError
 from ..rgbd import CameraIntrinsics, RgbdFrame, clean_depth
-from .sample import DataError, LabelledFrame
+from .sample import OWN_TRIALS, DataError, LabelledFrame
 
 DEPTH_UNIT = 1e-4              # metres: what the simulated sensor and the files resolve
 # What reading files of any content raises.
@@ -92,9 +92,14 @@ class SimulatedDataset:
     @property
     def identities(self) -> list[str]:
         """Names with a hash of the settings that the scenes follow from; see sample.identities."""
-        return [f'{self._settings[entry.parent]}/{entry.stem}'
-                + ('+own' if self._own and own_path(entry).exists() else '')
+        return [f'{self._settings[entry.parent]}/{entry.stem}{self._own_trials(entry)}'
                 for entry in self._entries]
+
+    def _own_trials(self, entry: Path) -> str:
+        """Return what tells the trials of a network's own candidates from others, or nothing."""
+        if not self._own or not own_path(entry).exists():
+            return ''
+        return OWN_TRIALS + hashlib.sha256(own_path(entry).read_bytes()).hexdigest()[:16]
 
     def index_of(self, index: int) -> int:
         """Return the scene index in the data set (with its seed it names the scene)."""

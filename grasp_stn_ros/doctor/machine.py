@@ -48,7 +48,7 @@ def check_device(device: str) -> Iterator[Finding]:
                       'driver: https://pytorch.org/get-started/locally')
     else:
         yield note('device.cuda', 'no GPU: the network runs on the CPU')
-    from ..detector import cpu_has_bf16
+    from ..device import cpu_has_bf16
     if not torch.cuda.is_available():
         yield note('device.precision', 'bf16 in hardware' if cpu_has_bf16() else
                    'fp32: this CPU has no bf16 in hardware')

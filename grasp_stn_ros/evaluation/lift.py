@@ -71,8 +71,10 @@ def run_scene(detector: GraspDetector, seed: int, index: int,
         else:
             outcome = f'no grasp: {detection.reason.name}'
         any_lifts = outcome == 'lifted'
-        for candidate in detection.alternatives:
-            if not any_lifts and candidate.grasp is not None:
+        # Also those that are not good enough to be the best.
+        for candidate in detection.candidates:
+            if not any_lifts and candidate is not best and candidate.executable:
+                assert candidate.grasp is not None
                 any_lifts = _execute(trial, scene, candidate.grasp, friction) == 'lifted'
         try:
             baseline = _execute(trial, scene, _baseline_grasp(scene, detector), friction)

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from ..data.cornell import PUBLIC_IMAGES, CornellDataset
-from ..data.sample import DataError, Dataset, LabelledFrame, identities
+from ..data.sample import DataError, Dataset, LabelledFrame, identities, in_both
 from ..data.simulated import SimulatedDataset
 from ..data.splits import Subset, k_folds
 from ..detection import Detection, Grasp
@@ -96,6 +96,9 @@ def simulated(train: Sequence[Path], validation: Path, test: Path, limit: int = 
     learned, held, tested = (SimulatedDataset(*train), SimulatedDataset(validation),
                              SimulatedDataset(test))
     seeds = {'train': learned.seeds, 'validation': held.seeds, 'test': tested.seeds}
+    if in_both(learned, held):
+        raise DataError(f'scenes of {validation} are trained on too; simulate a validation set '
+                        'with another --seed')
     shared = (set(seeds['train']) | set(seeds['validation'])) & set(seeds['test'])
     if shared:
         raise DataError(f'test scenes with the seed {shared.pop()} were trained on or chosen by; '

@@ -34,6 +34,12 @@ class ModelConfig(NetworkConfig):
     # For tips so far below the surface, metres, ascending, the classifier says whether they lift.
     finger_depths: tuple[float, ...] = ()
 
+    def __post_init__(self) -> None:
+        """Check also that the patch networks, which halve a patch twice, are left with 4."""
+        super().__post_init__()
+        if not 13 <= self.patch <= 16:
+            raise ValueError(f'patch is {self.patch!r}, expected 13 to 16')
+
 
 class MultiStageSTN(GraspNetwork):
     """

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from dataclasses import asdict, dataclass, fields, replace
+import math
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 import torch.nn.functional as F
 
+from ..settings_check import AT_LEAST_ONE, POSITIVE, SHARE, check
 from .tracing import Part, Tracer
 
 # A logit whose sigmoid is one: where a network has no doubt, or cannot express it.
@@ -17,6 +19,13 @@ CERTAIN = 30.0
 # Tips go deeper unless that lifts less often by more than this: what is held near its middle
 # turns less, and the network is not surer than that.
 _DEEPER = 0.02
+
+
+# Of the fields of all configurations, see settings_check.check.
+_RANGES = {'candidates': (1, 256), 'calibration': (-math.inf, math.inf), 'dropout': SHARE,
+           **dict.fromkeys(('channels', 'features', 'fine_channels', 'grid', 'patch',
+                            'orientations', 'chunk', 'hidden'), AT_LEAST_ONE),
+           **dict.fromkeys(('width', 'context', 'step'), POSITIVE)}
 
 
 def _tuples(value: Any) -> Any:
@@ -37,10 +46,11 @@ class NetworkConfig:
     # The same where depth says how large they are; of a near camera the view is smaller then.
     seen_jaw: float = 0.0
 
-    def __post_init__(self):
-        """Lists from JSON become tuples."""
+    def __post_init__(self) -> None:
+        """Lists from JSON become tuples; ValueError where a value cannot be used."""
         for field in fields(self):
             object.__setattr__(self, field.name, _tuples(getattr(self, field.name)))
+        check(self, **_RANGES)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-serializable."""

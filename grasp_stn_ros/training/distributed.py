@@ -15,6 +15,8 @@ import torch
 from torch import nn
 import torch.distributed as dist
 
+from ..device import pick_device
+
 
 def start(device: str = 'cpu') -> str:
     """
@@ -22,11 +24,13 @@ def start(device: str = 'cpu') -> str:
 
     The backend is gloo on the CPU and nccl on 'cuda', where every process has the GPU that its
     LOCAL_RANK numbers (not tried out: there was no machine with GPUs). Raises ValueError where
-    'cuda:N' would give all of them the same.
+    'cuda:N' would give all of them the same, and where there is no such device.
     """
+    if device == 'auto':
+        device = pick_device(device).type
     if int(os.environ.get('WORLD_SIZE', '1')) == 1:
-        return device
-    own = own_device(device, int(os.environ.get('LOCAL_RANK', '0')))
+        return str(pick_device(device))
+    own = str(pick_device(own_device(device, int(os.environ.get('LOCAL_RANK', '0')))))
     if not dist.is_initialized():
         if own.startswith('cuda'):
             torch.cuda.set_device(own)

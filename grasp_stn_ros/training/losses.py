@@ -18,6 +18,7 @@ from torch import Tensor
 import torch.nn.functional as F
 
 from ..data.sample import Batch
+from ..settings_check import AT_LEAST_ONE, SHARE, check
 from ..stn.multi_stage import MultiStageSTN
 from ..stn.network import score_logit
 from . import targets, terms
@@ -38,6 +39,11 @@ class LossSettings:
     taught: float = 0.5                      # share of what teachers say, where there are any
     features: float = 0.0                    # weight of the distance from the teachers' features
     choice: float = 0.0                      # weight of the choice among the own proposals
+
+    def __post_init__(self) -> None:
+        """Raise ValueError, which names the field, where a value cannot be used."""
+        check(self, locations=AT_LEAST_ONE, classified=AT_LEAST_ONE, own=AT_LEAST_ONE,
+              taught=SHARE)
 
 
 def stage_losses(model: MultiStageSTN, batch: Batch, stages: frozenset[str],

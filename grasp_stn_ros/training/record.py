@@ -1,7 +1,8 @@
 """
 What a training is: kept in its state and beside its weights, compared before either is used again.
 
-Two trainings with equal records come to the same weights.
+Two trainings with equal records saw the same batches in the same order. Their weights are as alike
+as sums are that other processors or numbers of threads add up in another order.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from ..data.augmentation import Augmentation, FixedView
+from ..settings_check import AT_LEAST_ONE, POSITIVE, SHARE, check
 from .losses import LossSettings
 
 
@@ -24,3 +25,8 @@ class TrainingSettings:
     restart: bool = False         # the learning rate falls in every phase anew
     measure_every: int = 0        # images between validations; 0 = after every phase only
     choose: str = ''              # validation figure by which the best weights are kept, or none
+
+    def __post_init__(self) -> None:
+        """Raise ValueError, which names the field, where a value cannot be used."""
+        check(self, images=AT_LEAST_ONE, batch=AT_LEAST_ONE, learning_rate=POSITIVE,
+              warm_up=AT_LEAST_ONE, average=SHARE)

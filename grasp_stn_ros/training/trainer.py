@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator
 import copy
 from dataclasses import replace
 from functools import cached_property
+import io
 import json
 import math
-import os
 from pathlib import Path
 import pickle
 import queue
@@ -34,9 +34,10 @@ from rich.progress import (
 import torch
 from torch import nn
 
+from ..atomic import write_atomically
 from ..data.augmentation import Augmentation, FixedView, TrainingView
 from ..data.sample import Batch, Dataset, collate, digest
-from ..detector import cpu_has_bf16
+from ..device import has_bf16, pick_device
 from ..stn import checkpoint
 from ..stn.multi_stage import MultiStageSTN
 from ..stn.network import GraspNetwork, NetworkConfig
@@ -91,7 +92,7 @@ class Trainer:
         if teachers is not None and system.architecture != MultiStageSTN.ARCHITECTURE:
             raise TrainingError(f'{system.architecture} cannot be taught by other networks')
         self._start_sha256 = None if start is None else checkpoint.digest(start)
-        self.device = torch.device(device)
+        self.device = pick_device(device)
         self.teachers = None if teachers is None else teachers.to(self.device)
         torch.set_num_threads(threads)
         torch.set_flush_denormal(True)
@@ -103,7 +104,11 @@ class Trainer:
         if teachers is not None and settings.losses.features:
             self._require_features_of(teachers)
         if start is not None:
-            self.model.load_state_dict(start.state_dict())
+            try:
+                self.model.load_state_dict(start.state_dict())
+            except RuntimeError as error:
+                raise TrainingError('the weights to start from do not fit the configuration of '
+                                    f'the network: {error}') from None
         self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = copy.deepcopy(self.model).eval().requires_grad_(False)
         trained = [p for p in self.model.parameters() if p.requires_grad]
@@ -118,7 +123,7 @@ class Trainer:
         self.best: dict[str, torch.Tensor] | None = None
         self.best_figure = -math.inf
         self._kept: dict[int, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
-        self._bf16 = self.device.type == 'cuda' or cpu_has_bf16()
+        self._bf16 = has_bf16(self.device)
 
     def _require_features_of(self, teachers: Teachers) -> None:
         assert isinstance(self.model, MultiStageSTN)    # no other is taught
@@ -172,9 +177,9 @@ class Trainer:
                  'model': self.model.state_dict(), 'average': self.average.state_dict(),
                  'optimizer': self.optimizer.state_dict(), 'smooth': self.smooth,
                  'best': self.best, 'best_figure': self.best_figure}
-        temporary = self._state_path.with_suffix('.tmp')
-        torch.save(state, temporary)
-        os.replace(temporary, self._state_path)
+        content = io.BytesIO()
+        torch.save(state, content)
+        write_atomically(self._state_path, content.getvalue())
 
     def resume(self) -> bool:
         """
@@ -387,7 +392,8 @@ class Trainer:
                    TimeElapsedColumn(), TimeRemainingColumn())
         with Progress(*columns, refresh_per_second=1) as progress:
             task = progress.add_task('training', total=self.steps, completed=self.step)
-            index = phase_at(self.phases, self.step / self.steps)
+            # That of the last step: a training resumed between two phases has to end the first.
+            index = phase_at(self.phases, max(0, self.step - 1) / self.steps)
             if self._start_sha256 is not None and self.step == 0:
                 self._measure(index, 'no step', progress)
             try:
