@@ -28,7 +28,7 @@ from ..preprocessing import View, at_scale, preprocess
 from ..reasons import GraspError
 from ..rectangle import GraspRectangle, transform_rectangles
 from ..rgbd import RgbdFrame
-from ..simulation.domain import BASIC, FIELD
+from ..simulation.domain import BASIC, FIELD, LARGE
 from ..simulation.gripper import FRICTION, GraspTrial
 from ..simulation.labels import open_scene
 from ..simulation.scene import TableScene
@@ -86,11 +86,12 @@ def load_multi_stage(weights: str | Path) -> tuple[MultiStageSTN, dict[str, Any]
 
 
 def _open(seed: int, index: int, crowded: bool) -> TableScene:
-    """Three in five with one object, one with two to five, one of the domain ``field``."""
+    """Of five, two with one object, one with two to five, one of ``field``, one of ``large``."""
     if crowded:
         return open_scene(seed, index, objects=2 + index % 4, domain=BASIC)
-    if index % 5 == 1:
-        return open_scene(seed, index * FIELD.views + index % FIELD.views, domain=FIELD)
+    if index % 5 in (1, 2):
+        domain = FIELD if index % 5 == 1 else LARGE
+        return open_scene(seed, index * domain.views + index % domain.views, domain=domain)
     return open_scene(seed, index, objects=2 + index % 4 if index % 5 == 3 else 1, domain=BASIC)
 
 
