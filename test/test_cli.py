@@ -394,6 +394,11 @@ def test_simulate_and_evaluate(tmp_path, monkeypatch):
     scores = [[row['score'] for row in result['rows']] for result in (lift, wide)]
     assert scores[0] != scores[1], 'the same cameras'
     assert (tmp_path / 'w.png').exists()
+    for judge in ('lift', 'clutter'):
+        result = run('evaluate', judge, '--scenes', 1, '--seed', SEED, '--gripper', 'wsg_50',
+                     '--json', tmp_path / 'g.json')
+        assert result.exit_code == 0, result.output
+        assert json.loads((tmp_path / 'g.json').read_text())['gripper']['maximum_opening'] == 0.11
 
 
 def test_shipped_weights_are_whole_small_and_documented():
