@@ -563,9 +563,9 @@ def detect(rgb: Path | None, depth: Path | None, intrinsics: tuple[float, ...] |
     """
     Find the best grasp in image files.
 
-    DEPTH is a 16-bit PNG in millimetres or a float TIFF in metres, aligned to RGB. With it and
-    the camera matrix a grasp has a pose; without, it is a rectangle in the image. Where depth
-    allows no pose, the reason is said.
+    DEPTH is a 16-bit PNG in millimetres (or out of simulated data, in its unit) or a float TIFF in
+    metres, aligned to RGB. With it and the camera matrix a grasp has a pose; without, it is a
+    rectangle in the image. Where depth allows no pose, the reason is said.
 
     Angles are of the opening direction, from the image's x axis (right) towards its y axis (down):
     in degrees, with --json in radians. Exit status 1 if an image could not be read.
