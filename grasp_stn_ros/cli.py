@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 import json
 import math
 from pathlib import Path
@@ -21,6 +21,8 @@ from .cli_common import (
     Commands,
     FiniteRange,
     Shard,
+    gripper_option,
+    gripper_setting,
     middle_option,
     model_options,
     needs_pose,
@@ -73,16 +75,19 @@ for _command in (train, own_trials, calibrate, benchmark, annotate, view, record
                    'middle of their mass.')
 @click.option('--views', type=click.IntRange(1, 32),
               help="Images of each scene, by as many cameras. Default: the domain's.")
+@click.option('--gripper', metavar='NAME|FILE.yaml',
+              help='Try out grasps of this gripper: a name in config/grippers/ or a file of '
+                   "parameters. Default: the domain's, 85 mm wide.")
 @click.option('--meshes', type=click.Path(exists=True, file_okay=False, path_type=Path),
               help='Folder of meshes (STL, OBJ, PLY, metres) to label instead of procedural '
                    'objects; says which it cannot use, and why.')
 def simulate(scenes: int, seed: int, out: Path, shard: tuple[int, int], candidates: int | None,
-             domain: str, views: int | None, meshes: Path | None) -> None:
+             domain: str, views: int | None, gripper: str | None, meshes: Path | None) -> None:
     """Simulate labelled RGB-D images; started again, it goes on where it stopped."""
     from .simulation.domain import DOMAINS
     from .simulation.labels import generate_dataset
-    drawn = DOMAINS[domain]
-    if views and views != drawn.views:
+    drawn = replace(DOMAINS[domain], **gripper_setting(gripper))
+    if views:
         drawn = replace(drawn, views=views)
     maker = mesh_objects(meshes) if meshes else None
     try:
@@ -200,11 +205,13 @@ def accuracy(data: Path, split: Path | None, images: int | None, modality: str, 
 @click.option('--json', 'output', type=click.Path(path_type=Path), help='Write the result there.')
 @click.option('--worst', type=click.Path(path_type=Path),
               help='Draw the 24 failures with the highest scores into this picture.')
+@gripper_option
 @middle_option
 @model_options
 def lift(scenes: int, seed: int, meshes: Path | None, domain: str, output: Path | None,
-         worst: Path | None, middle_weight: float | None, model: str, system: str | None,
-         trained_on: str | None, device: str, threads: int, candidates: int) -> None:
+         worst: Path | None, gripper: str | None, middle_weight: float | None, model: str,
+         system: str | None, trained_on: str | None, device: str, threads: int,
+         candidates: int) -> None:
     """Lift success under strict physics, against the long-axis baseline on the same scenes."""
     from rich.progress import track
 
@@ -213,16 +220,17 @@ def lift(scenes: int, seed: int, meshes: Path | None, domain: str, output: Path 
     from .evaluation.report import write_json
     from .simulation.domain import DOMAINS
     detector = open_detector(model, device, threads, candidates, system, trained_on,
-                             middle_weight=middle_weight)
+                             middle_weight=middle_weight, **gripper_setting(gripper))
+    drawn = replace(DOMAINS[domain], **gripper_setting(gripper))
     make: Callable | None = None
     what = 'unseen procedural objects'
     if meshes:
         make, what = mesh_objects(meshes), f'meshes of {meshes.name}'
-    rows = [lifting.run_scene(detector, seed, index, make, DOMAINS[domain])
+    rows = [lifting.run_scene(detector, seed, index, make, drawn)
             for index in track(range(scenes), 'scenes', disable=not sys.stderr.isatty())]
     result = lifting.summarize(rows)
     if worst:
-        draw_failed(worst, detector, seed, rows, make, DOMAINS[domain])
+        draw_failed(worst, detector, seed, rows, make, drawn)
     table = Table(title=f'lift success, {scenes} scenes, seed {seed}')
     for column in ('', 'lifted', '95 % interval'):
         table.add_column(column, justify='right' if column else 'left')
@@ -235,7 +243,7 @@ def lift(scenes: int, seed: int, meshes: Path | None, domain: str, output: Path 
     if output:
         write_json(output, {**result, 'model': detector.model_name,
                             'weights_sha256': weights_sha256(model, system, trained_on),
-                            'seed': seed, 'domain': domain,
+                            'seed': seed, 'domain': domain, 'gripper': asdict(detector.gripper),
                             'split': what, 'middle_weight': middle_weight, 'rows': rows})
 
 
@@ -250,21 +258,25 @@ def lift(scenes: int, seed: int, meshes: Path | None, domain: str, output: Path 
 @click.option('--memory/--no-memory', default=True, show_default=True,
               help='Whether what has failed comes after other objects, as with `failed` in the '
                    'requests of the node, or the best grasp is tried each time.')
+@gripper_option
 @middle_option
 @model_options
 def clutter(scenes: int, objects: int, seed: int, memory: bool, output: Path | None,
-            worst: Path | None, middle_weight: float | None, model: str, system: str | None,
-            trained_on: str | None, device: str, threads: int, candidates: int) -> None:
+            worst: Path | None, gripper: str | None, middle_weight: float | None, model: str,
+            system: str | None, trained_on: str | None, device: str, threads: int,
+            candidates: int) -> None:
     """Clear tables under strict physics, until they are empty or after 3 failures in a row."""
     from rich.progress import track
 
     from .evaluation import clutter as clearing
     from .evaluation.failures import FailedAttempts
     from .evaluation.report import write_json
+    from .simulation.domain import BASIC
     detector = open_detector(model, device, threads, candidates, system, trained_on,
-                             middle_weight=middle_weight)
+                             middle_weight=middle_weight, **gripper_setting(gripper))
+    drawn = replace(BASIC, **gripper_setting(gripper))
     failed = FailedAttempts()
-    rows = [clearing.run_scene(detector, seed, index, objects, failed.watch, memory)
+    rows = [clearing.run_scene(detector, seed, index, objects, failed.watch, memory, drawn)
             for index in track(range(scenes), 'tables', disable=not sys.stderr.isatty())]
     result = clearing.summarize(rows)
     if worst:
@@ -277,7 +289,7 @@ def clutter(scenes: int, objects: int, seed: int, memory: bool, output: Path | N
     if output:
         write_json(output, {**result, 'model': detector.model_name,
                             'weights_sha256': weights_sha256(model, system, trained_on),
-                            'seed': seed,
+                            'seed': seed, 'gripper': asdict(detector.gripper),
                             'split': f'{objects} unseen procedural objects',
                             'middle_weight': middle_weight, 'memory': memory, 'rows': rows})
 
@@ -551,9 +563,9 @@ def detect(rgb: Path | None, depth: Path | None, intrinsics: tuple[float, ...] |
     """
     Find the best grasp in image files.
 
-    DEPTH is a 16-bit PNG in millimetres or a float TIFF in metres, aligned to RGB. With it and
-    the camera matrix a grasp has a pose; without, it is a rectangle in the image. Where depth
-    allows no pose, the reason is said.
+    DEPTH is a 16-bit PNG in millimetres (or out of simulated data, in its unit) or a float TIFF in
+    metres, aligned to RGB. With it and the camera matrix a grasp has a pose; without, it is a
+    rectangle in the image. Where depth allows no pose, the reason is said.
 
     Angles are of the opening direction, from the image's x axis (right) towards its y axis (down):
     in degrees, with --json in radians. Exit status 1 if an image could not be read.

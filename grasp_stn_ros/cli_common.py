@@ -88,12 +88,15 @@ middle_option = click.option(
          'metre from it.  [default: as the model card says]')
 
 
+gripper_option = click.option(
+    '--gripper', metavar='NAME|FILE.yaml',
+    help='A name in config/grippers/ or a file of parameters.  [default: 85 mm wide]')
+
+
 def pose_options(command):
     """Give a command the options that say how poses are made; see `pose_settings`."""
     for option in reversed((
-            click.option('--gripper', metavar='NAME|FILE.yaml',
-                         help='A name in config/grippers/ or a file of parameters.  [default: '
-                              '85 mm wide]'),
+            gripper_option,
             click.option('--approach', type=click.Choice(APPROACHES), default=APPROACHES[0],
                          show_default=True, help='Where the gripper comes from.'),
             click.option('--approach-direction', nargs=3, type=float, metavar='X Y Z',
@@ -106,20 +109,25 @@ def pose_options(command):
 def pose_settings(gripper: str | None, approach: str,
                   approach_direction: tuple[float, ...] | None) -> dict[str, Any]:
     """Return what :func:`pose_options` chose as settings of :func:`open_detector`."""
-    from .node_settings import read_gripper
-    settings: dict[str, Any] = {'approach': approach}
+    settings: dict[str, Any] = {'approach': approach, **gripper_setting(gripper)}
     if approach_direction:
         if approach != 'direction':
             raise click.UsageError('--approach-direction belongs to --approach direction')
         if not any(approach_direction) or not all(map(math.isfinite, approach_direction)):
             raise click.UsageError('--approach-direction must not be zero')
         settings['approach_direction'] = approach_direction
-    if gripper:
-        try:
-            settings['gripper'] = read_gripper(gripper)
-        except ValueError as error:
-            raise click.ClickException(str(error)) from None
     return settings
+
+
+def gripper_setting(gripper: str | None) -> dict[str, Any]:
+    """Return what `--gripper` chose as the setting of :func:`open_detector`, or nothing."""
+    from .node_settings import read_gripper
+    if not gripper:
+        return {}
+    try:
+        return {'gripper': read_gripper(gripper)}
+    except ValueError as error:
+        raise click.ClickException(str(error)) from None
 
 
 def _chosen(model: str, system: str | None, trained_on: str | None) -> str:

@@ -8,6 +8,7 @@ ignored: depth, the camera matrix and labels belong to the pixels of the sensor.
 from __future__ import annotations
 
 from dataclasses import dataclass
+import json
 import os
 from pathlib import Path
 import shlex
@@ -16,7 +17,7 @@ import cv2
 import numpy as np
 
 from .reasons import GraspError, Reason
-from .rgbd import CameraIntrinsics, RgbdFrame, clean_depth, depth_from_millimetres
+from .rgbd import MILLIMETRE, CameraIntrinsics, RgbdFrame, clean_depth
 
 # Mode of OpenCV for colours without EXIF's orientation.
 STORED_COLOR = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
@@ -41,17 +42,27 @@ def read_depth(path: str | Path) -> np.ndarray:
     """
     Depth image file -> (H, W) float32 metres with NaN for holes; raises :class:`GraspError`.
 
-    16-bit files hold millimetres with 0 for holes, float files metres.
+    16-bit files hold millimetres with 0 for holes, but where they lie in simulated data, whose
+    dataset.json names another unit; float files metres.
     """
     image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED) if os.path.isfile(path) else None
     if image is None:
         raise GraspError(Reason.INVALID_DEPTH, f'{path} is missing or no image file')
     if image.ndim == 2 and image.dtype == np.uint16:
-        return depth_from_millimetres(image)
+        return clean_depth(image.astype(np.float32) * np.float32(_unit(Path(path))))
     if image.ndim == 2 and image.dtype in (np.float32, np.float64):
         return clean_depth(image)
     raise GraspError(Reason.INVALID_DEPTH, f'{path} has shape {image.shape} and type '
                      f'{image.dtype}; expected 16-bit millimetres or float metres, one channel')
+
+
+def _unit(path: Path) -> float:
+    """Return what one step of the 16-bit depth file at ``path`` is, metres."""
+    try:
+        unit = json.loads((path.parent / 'dataset.json').read_text())['units']['depth_png']
+    except (OSError, ValueError, LookupError, TypeError):
+        return MILLIMETRE
+    return unit if isinstance(unit, float) and 0 < unit < 1 else MILLIMETRE
 
 
 def read_mask(path: str | Path) -> np.ndarray:

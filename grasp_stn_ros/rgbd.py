@@ -21,6 +21,7 @@ from .reasons import GraspError, Reason
 # Depth outside this range is treated as a hole: nearer is inside the blind zone of every RGB-D
 # camera that we know, farther is not on a table that an arm can reach.
 MIN_DEPTH, MAX_DEPTH = 0.1, 10.0
+MILLIMETRE = 1e-3           # metres
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,7 @@ class RgbdFrame:
 
 def depth_from_millimetres(raw: np.ndarray) -> np.ndarray:
     """Depth as uint16 millimetres with 0 for holes (REP-118) -> float32 metres with NaN."""
-    metres = raw.astype(np.float32) * np.float32(1e-3)
+    metres = raw.astype(np.float32) * np.float32(MILLIMETRE)
     return clean_depth(metres)
 
 

@@ -22,8 +22,10 @@ _FIGURES = ('plain', 'strict', 'any_plain', 'plain_rgbd')
 @click.argument('results', nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
 @click.option('--kind', type=click.Choice(['image-wise', 'object-wise']), default='image-wise',
               show_default=True, help='How the folds were split.')
+@click.option('--seed', type=click.IntRange(0), default=0, show_default=True,
+              help='The --split-seed of the folds.')
 @click.option('--json', 'output', required=True, type=click.Path(path_type=Path))
-def main(results: tuple[Path, ...], kind: str, output: Path) -> None:
+def main(results: tuple[Path, ...], kind: str, seed: int, output: Path) -> None:
     """Join RESULTS of `grasp_stn evaluate accuracy --split`, one a fold."""
     folds = [json.loads(path.read_text()) for path in results]
     for path, fold in zip(results, folds, strict=True):
@@ -38,7 +40,7 @@ def main(results: tuple[Path, ...], kind: str, output: Path) -> None:
             joined[key] = sum(fold[key] * fold[count] for fold in some) / joined[count]
     plain = [fold['plain'] for fold in folds]
     write_json(output, {**joined, 'folds': plain, 'deviation': statistics.pstdev(plain),
-                        'seed': 0, 'split': f'cornell, {len(folds)} folds, {kind}',
+                        'seed': seed, 'split': f'cornell, {len(folds)} folds, {kind}',
                         'candidates': folds[0].get('candidates')})
 
 

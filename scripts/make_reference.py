@@ -141,7 +141,8 @@ def message_section(path: Path) -> str:
     """
     One interface file -> Markdown: the comment at its top, then a table of its fields.
 
-    A comment beside a field describes it; one on lines of its own describes the file.
+    A comment beside a field describes it, and goes on in indented lines; one on lines of its own
+    describes the file.
     """
     parts = re.split(r'^---$', path.read_text(), flags=re.MULTILINE)
     titles = ['Request', 'Response'] if len(parts) == 2 else ['']
@@ -164,7 +165,10 @@ def _parse(text: str) -> tuple[str, list[tuple[str, str, str]], list[str]]:
     about, fields, constants = [], [], []
     for line in text.splitlines():
         code, _, comment = (part.strip() for part in line.partition('#'))
-        if not code:
+        if not code and line.startswith(' ') and fields:
+            kind, name, begun = fields[-1]
+            fields[-1] = kind, name, f'{begun} {comment}'
+        elif not code:
             about.append(comment)
         elif '=' in code:
             constants.append(code.split(None, 1)[1])

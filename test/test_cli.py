@@ -309,6 +309,16 @@ def test_depth_files_of_other_types_are_refused(tmp_path):
     assert error.value.reason is Reason.INVALID_DEPTH
 
 
+def test_depth_out_of_simulated_data_has_its_unit(tmp_path):
+    raw = np.full((48, 64), 8000, np.uint16)
+    cv2.imwrite(str(tmp_path / 'depth.png'), raw)
+    assert read_depth(tmp_path / 'depth.png')[0, 0] == np.float32(8.0)
+    for settings, metres in (({'units': {'depth_png': 1e-4}}, 0.8), ({'units': None}, 8.0),
+                             ({'units': {'depth_png': 'mm'}}, 8.0), ([], 8.0)):
+        (tmp_path / 'dataset.json').write_text(json.dumps(settings))
+        assert read_depth(tmp_path / 'depth.png')[0, 0] == pytest.approx(metres)
+
+
 @pytest.mark.parametrize('arguments, message', [
     (['detect'], 'give an RGB image or --list'),
     (['detect', 'x.png', '--model', 'nowhere.safetensors'],
@@ -394,6 +404,11 @@ def test_simulate_and_evaluate(tmp_path, monkeypatch):
     scores = [[row['score'] for row in result['rows']] for result in (lift, wide)]
     assert scores[0] != scores[1], 'the same cameras'
     assert (tmp_path / 'w.png').exists()
+    for judge in ('lift', 'clutter'):
+        result = run('evaluate', judge, '--scenes', 1, '--seed', SEED, '--gripper', 'wsg_50',
+                     '--json', tmp_path / 'g.json')
+        assert result.exit_code == 0, result.output
+        assert json.loads((tmp_path / 'g.json').read_text())['gripper']['maximum_opening'] == 0.11
 
 
 def test_shipped_weights_are_whole_small_and_documented():

@@ -236,10 +236,11 @@ def test_trials_of_other_weights_or_scenes_are_not_gone_on_with(taught, tmp_path
 
 
 def test_crowded_scenes_have_several_objects(tmp_path, monkeypatch):
-    counts = []
+    counts, domains = [], []
 
-    def opened(*arguments, objects=None, **options):
+    def opened(*arguments, objects=None, domain, **options):
         counts.append(objects)
+        domains.append(domain.name)
         raise KeyboardInterrupt
 
     monkeypatch.setattr(finger_depths, 'open_scene', opened)
@@ -250,7 +251,8 @@ def test_crowded_scenes_have_several_objects(tmp_path, monkeypatch):
                 try_depths(network, 77, range(index, index + 1), tmp_path / str(crowded),
                            crowded=crowded)
     # None: as many as the domain draws.
-    assert counts[0::2] == [1, None, 1, 5, 1]
+    assert counts[0::2] == [1, None, None, 5, 1]
+    assert domains[0::2] == ['basic', 'field', 'large', 'basic', 'basic']
     assert counts[1::2] == [2, 3, 4, 5, 2]
 
 

@@ -18,6 +18,7 @@ from grasp_stn_ros.detection import Candidate
 from grasp_stn_ros.detector import GraspDetector
 from grasp_stn_ros.ensemble import turned, vote
 from grasp_stn_ros.evaluation import calibration
+from grasp_stn_ros.node_settings import read_gripper
 from grasp_stn_ros.preprocessing import View, preprocess
 from grasp_stn_ros.rectangle import GraspRectangle, angle_distance
 from grasp_stn_ros.simulation.domain import WIDE
@@ -160,6 +161,39 @@ def test_a_data_set_of_another_domain_is_not_tried(tmp_path):
     (tmp_path / 'd' / 'dataset.json').write_text(json.dumps(settings))
     with pytest.raises(DataError, match='another version'):
         dataset_domain(tmp_path / 'd')
+
+
+@pytest.mark.parametrize('gripper', [{'maximum_opening': 2.0}, {'reach': 0.1}, None])
+def test_a_gripper_that_there_is_not_is_named(wide, tmp_path, gripper):
+    settings = json.loads((wide / 'dataset.json').read_text())
+    settings['domain']['gripper'] = gripper
+    (tmp_path / 'dataset.json').write_text(json.dumps(settings))
+    with pytest.raises(DataError, match='dataset.json is broken'):
+        dataset_domain(tmp_path)
+
+
+def test_scenes_of_another_gripper_are_the_same_with_other_trials(tmp_path):
+    def simulated(name, *options):
+        run = CliRunner().invoke(main, [
+            'simulate', '--scenes', '1', '--seed', '31', '--candidates', '4', '--out',
+            str(tmp_path / name), *options])
+        assert run.exit_code == 0, run.output
+        return SimulatedDataset(tmp_path / name)[0]
+
+    usual, other = simulated('usual'), simulated('other', '--gripper', 'robotiq_2f_140')
+    assert np.array_equal(usual.frame.rgb, other.frame.rgb)
+    assert not np.array_equal(usual.rectangles, other.rectangles)
+    assert (usual.jaw_size, other.jaw_size) == (0.020, 0.027)
+    domain = dataset_domain(tmp_path / 'other')
+    assert domain.gripper == read_gripper('robotiq_2f_140')
+    scene = open_scene(31, 0, domain=domain)
+    try:
+        # Fingers that reach 50 mm down have to be longer than that.
+        lowest = -(scene.model.geom('palm').pos[0] + scene.model.geom('palm').size[0])
+        assert lowest == pytest.approx(0.065) and scene.gripper == domain.gripper
+        assert scene.model.joint('left').range[1] == pytest.approx(0.07)
+    finally:
+        scene.close()
 
 
 # ---------------------------------------------------------------------------- calibration

@@ -21,6 +21,7 @@ from .. import retry
 from ..detection import MINIMUM_SCORE, Candidate
 from ..detector import GraspDetector
 from ..rgbd import RgbdFrame
+from ..simulation.domain import BASIC, Domain
 from ..simulation.gripper import FRICTION, GraspTrial
 from ..simulation.labels import open_scene
 from .report import wilson_interval
@@ -32,9 +33,9 @@ Watch = Callable[[RgbdFrame, Candidate, str], None]
 
 def run_scene(detector: GraspDetector, seed: int, index: int, objects: int = OBJECTS,
               watch: Watch = lambda frame, candidate, outcome: None,
-              memory: bool = True) -> dict[str, Any]:
+              memory: bool = True, domain: Domain = BASIC) -> dict[str, Any]:
     """Clear scene ``index`` of ``seed``; JSON-serializable."""
-    scene = open_scene(seed, index, objects=objects)
+    scene = open_scene(seed, index, objects=objects, domain=domain)
     rng = np.random.default_rng([seed, index, 2])
     outcomes: list[str] = []
     failures = 0

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 CLOSING_FORCE = 12.0        # N of the drive; each of the two coupled jaws presses with half
 FRICTION = (0.25, 0.6)      # sliding friction of the jaws, drawn for every trial
-FINGER_LENGTH = 0.055       # metres from the tips to the palm
+_FINGER_LENGTH = 0.055      # metres from the tips to the palm, at least
+_PALM_ROOM = 0.015          # metres that the palm stays above the surface level, at least
 LIFT = 0.2                  # metres straight up
 HOLD = 0.5                  # seconds at the top
 SPEED = 0.25                # m/s of the hand towards the object
@@ -59,6 +60,11 @@ class TrialResult:
     object_index: int | None = None
 
 
+def finger_length(gripper: Gripper) -> float:
+    """Return how long the fingers are from the tips to the palm, metres."""
+    return max(_FINGER_LENGTH, round(gripper.finger_depth + _PALM_ROOM, 6))
+
+
 def add_gripper(spec: mujoco.MjSpec, gripper: Gripper) -> None:
     """Put the hand into a model under construction, with its geoms in :data:`GROUP`."""
     outer = spec.worldbody.add_body(name='grip', gravcomp=1, mass=0.3, inertia=[1e-4] * 3,
@@ -68,9 +74,10 @@ def add_gripper(spec: mujoco.MjSpec, gripper: Gripper) -> None:
     hand = outer.add_body(name='hand', gravcomp=1)
     # contype 2 meets the objects' and the table's conaffinity; the gripper never meets itself.
     contact = {'contype': 2, 'conaffinity': 0, 'group': GROUP}
+    length = finger_length(gripper)
     hand.add_geom(name='palm', type=mujoco.mjtGeom.mjGEOM_BOX, mass=0.5,
                   size=[_PALM[0], gripper.maximum_opening / 2 + 0.015, _PALM[1]],
-                  pos=[-FINGER_LENGTH - _PALM[0], 0, 0], rgba=[0.2, 0.2, 0.22, 1], **contact)
+                  pos=[-length - _PALM[0], 0, 0], rgba=[0.2, 0.2, 0.22, 1], **contact)
     thickness = gripper.finger_thickness
     for name, sign in (('left', -1), ('right', 1)):
         finger = hand.add_body(name=name, gravcomp=1)
@@ -78,8 +85,8 @@ def add_gripper(spec: mujoco.MjSpec, gripper: Gripper) -> None:
                          range=[0, gripper.maximum_opening / 2], limited=True, damping=5)
         # priority: the friction of the jaws decides, whatever the object's is on the table.
         finger.add_geom(name=name, type=mujoco.mjtGeom.mjGEOM_BOX, mass=0.06,
-                        size=[FINGER_LENGTH / 2, thickness / 2, gripper.jaw_size / 2],
-                        pos=[-FINGER_LENGTH / 2, sign * thickness / 2, 0], condim=4, priority=1,
+                        size=[length / 2, thickness / 2, gripper.jaw_size / 2],
+                        pos=[-length / 2, sign * thickness / 2, 0], condim=4, priority=1,
                         friction=[0.4, 0.01, 0.0001], solref=[0.008, 1],
                         rgba=[0.1, 0.1, 0.1, 1], **contact)
     coupling = spec.add_equality(name='coupling', type=mujoco.mjtEq.mjEQ_JOINT, name1='left',

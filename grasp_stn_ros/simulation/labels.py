@@ -133,7 +133,7 @@ def propose(heights: np.ndarray, gripper: Gripper, rng: np.random.Generator,
     landing = ((offset >= opening[:, None] / 2)
                & (offset <= opening[:, None] / 2 + gripper.finger_thickness))
     free = np.where(landing, profile, -1).max(axis=1) < tips - 0.001
-    palm = profile.max(axis=1) < tips + physics.FINGER_LENGTH - 0.003
+    palm = profile.max(axis=1) < tips + physics.finger_length(gripper) - 0.003
     fits = bounded & (width > 0.003) & (opening > width + 0.005) & free & palm
 
     smooth = cv2.GaussianBlur(heights, (0, 0), 1.2)
@@ -235,7 +235,7 @@ def _open(seed: int, index: int, objects: int | None, domain: Domain,
         count = objects or drawn
         try:
             things = [make(rng) if make else _draw_object(rng, domain) for _ in range(count)]
-            scene = random_scene(rng, things, domain=domain)
+            scene = random_scene(rng, things, gripper=domain.gripper, domain=domain)
         except UnsettledError:
             continue
         _, true = scene.observe(rng)

@@ -20,6 +20,7 @@ from ..atomic import write_atomically
 from ..data.sample import DataError
 from ..data.simulated import SimulatedDataset, own_path
 from ..detector import GraspDetector
+from ..grasp_pose import Gripper
 from .domain import DOMAINS, Domain
 from .gripper import GraspTrial
 from .labels import open_scene
@@ -37,7 +38,12 @@ def dataset_domain(folder: Path) -> Domain:
     named = settings.get('domain', {'name': 'basic'})
     domain = DOMAINS.get(named['name'])
     if domain is not None and 'views' in named:
-        domain = replace(domain, views=int(named['views']))
+        # What `grasp_stn simulate` lets choose.
+        try:
+            domain = replace(domain, views=int(named['views']),
+                             gripper=Gripper(**named['gripper']))
+        except (LookupError, TypeError, ValueError) as error:
+            raise DataError(f'{folder}/dataset.json is broken: {error!r}') from None
     if domain is None or (len(named) > 1 and json.loads(json.dumps(domain.to_dict())) != named):
         raise DataError(f'{folder} was made by another version of the domain {named["name"]!r}, '
                         'its scenes cannot be opened again')
