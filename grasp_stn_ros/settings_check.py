@@ -22,7 +22,8 @@ def check(settings: Any, **ranges: Range) -> None:
 
     Numbers are finite and, unless ``ranges`` says otherwise, not negative; those declared int are
     whole. Elements of tuples are numbers in the range of their field. Other dataclasses and what
-    may be None are let be.
+    may be None are let be. What is declared is read as text: the module of the dataclass has
+    ``from __future__ import annotations``.
     """
     for field in fields(settings):
         value, declared = getattr(settings, field.name), str(field.type)

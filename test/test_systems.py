@@ -533,8 +533,13 @@ def test_two_processes_hold_the_same_weights_and_one_writes(tmp_path):
 def test_every_process_has_a_gpu_of_its_own(tmp_path, monkeypatch):
     assert [distributed.own_device('cuda', rank) for rank in (0, 3)] == ['cuda:0', 'cuda:3']
     assert distributed.own_device('cpu', 3) == 'cpu'
-    # One process takes what it is given.
-    assert distributed.start('cuda:1') == 'cuda:1'
+    # One process takes what it is given, where that is there.
+    with monkeypatch.context() as two:
+        two.setattr(torch.cuda, 'is_available', lambda: True)
+        two.setattr(torch.cuda, 'device_count', lambda: 2)
+        assert distributed.start('cuda:1') == 'cuda:1'
+        with pytest.raises(ValueError, match='finds 2 CUDA devices'):
+            distributed.start('cuda:2')
     monkeypatch.setenv('WORLD_SIZE', '2')
     refused = CliRunner().invoke(main, ['train', '--data', str(tmp_path), '--out',
                                         str(tmp_path / 'out'), '--device', 'cuda:1'])
