@@ -20,6 +20,7 @@ from .cli_benchmark import benchmark
 from .cli_common import (
     Commands,
     FiniteRange,
+    PicturePath,
     Shard,
     gripper_option,
     gripper_setting,
@@ -125,8 +126,9 @@ main.add_command(stress)
                    'otherwise; for --modality rgb.')
 @click.option('--turns', type=click.IntRange(1, 16), default=1, show_default=True,
               help='Ensemble of so many turned views of each image, as many times as slow.')
-@click.option('--json', 'output', type=click.Path(path_type=Path), help='Write the result there.')
-@click.option('--worst', type=click.Path(path_type=Path),
+@click.option('--json', 'output', type=click.Path(dir_okay=False, path_type=Path),
+              help='Write the result there.')
+@click.option('--worst', type=PicturePath(),
               help='Draw the 24 wrong answers with the highest scores into this picture.')
 @middle_option
 @model_options
@@ -156,6 +158,7 @@ def accuracy(data: Path, split: Path | None, images: int | None, modality: str, 
                              modality=modality, turns=turns, middle_weight=middle_weight)
     try:
         opened = open_dataset(data)
+        detector.gripper = getattr(opened, 'gripper', None) or detector.gripper
         frames: Dataset = opened
         if split:
             try:
@@ -202,8 +205,9 @@ def accuracy(data: Path, split: Path | None, images: int | None, modality: str, 
                    'objects; needs trimesh and coacd.')
 @click.option('--domain', type=click.Choice(SIMULATED), default=SIMULATED[0], show_default=True,
               help='What the scenes are of, as in `grasp_stn simulate`; always with one object.')
-@click.option('--json', 'output', type=click.Path(path_type=Path), help='Write the result there.')
-@click.option('--worst', type=click.Path(path_type=Path),
+@click.option('--json', 'output', type=click.Path(dir_okay=False, path_type=Path),
+              help='Write the result there.')
+@click.option('--worst', type=PicturePath(),
               help='Draw the 24 failures with the highest scores into this picture.')
 @gripper_option
 @middle_option
@@ -229,8 +233,6 @@ def lift(scenes: int, seed: int, meshes: Path | None, domain: str, output: Path 
     rows = [lifting.run_scene(detector, seed, index, make, drawn)
             for index in track(range(scenes), 'scenes', disable=not sys.stderr.isatty())]
     result = lifting.summarize(rows)
-    if worst:
-        draw_failed(worst, detector, seed, rows, make, drawn)
     table = Table(title=f'lift success, {scenes} scenes, seed {seed}')
     for column in ('', 'lifted', '95 % interval'):
         table.add_column(column, justify='right' if column else 'left')
@@ -245,6 +247,8 @@ def lift(scenes: int, seed: int, meshes: Path | None, domain: str, output: Path 
                             'weights_sha256': weights_sha256(model, system, trained_on),
                             'seed': seed, 'domain': domain, 'gripper': asdict(detector.gripper),
                             'split': what, 'middle_weight': middle_weight, 'rows': rows})
+    if worst:
+        draw_failed(worst, detector, seed, rows, make, drawn)
 
 
 @evaluate.command()
@@ -252,8 +256,9 @@ def lift(scenes: int, seed: int, meshes: Path | None, domain: str, output: Path 
 @click.option('--objects', type=click.IntRange(1, 8), default=5, show_default=True)
 @click.option('--seed', type=click.IntRange(0), default=2024, show_default=True,
               help='Of the scenes; must differ from that of the training data.')
-@click.option('--json', 'output', type=click.Path(path_type=Path), help='Write the result there.')
-@click.option('--worst', type=click.Path(path_type=Path),
+@click.option('--json', 'output', type=click.Path(dir_okay=False, path_type=Path),
+              help='Write the result there.')
+@click.option('--worst', type=PicturePath(),
               help='Draw the 24 failed attempts with the highest scores into this picture.')
 @click.option('--memory/--no-memory', default=True, show_default=True,
               help='Whether what has failed comes after other objects, as with `failed` in the '
@@ -279,8 +284,6 @@ def clutter(scenes: int, objects: int, seed: int, memory: bool, output: Path | N
     rows = [clearing.run_scene(detector, seed, index, objects, failed.watch, memory, drawn)
             for index in track(range(scenes), 'tables', disable=not sys.stderr.isatty())]
     result = clearing.summarize(rows)
-    if worst:
-        failed.draw(worst)
     low, high = result['removed_per_attempt_interval']
     click.echo(f'{result["removed"]} objects removed in {result["attempts"]} attempts: '
                f'{result["removed_per_attempt"]:.1%} an attempt (95 %: {low:.1%} to {high:.1%}); '
@@ -292,6 +295,8 @@ def clutter(scenes: int, objects: int, seed: int, memory: bool, output: Path | N
                             'seed': seed, 'gripper': asdict(detector.gripper),
                             'split': f'{objects} unseen procedural objects',
                             'middle_weight': middle_weight, 'memory': memory, 'rows': rows})
+    if worst:
+        failed.draw(worst)
 
 
 @main.command()
@@ -538,7 +543,7 @@ def _picture_path(stages: Path, index: int, many: bool) -> Path:
 @click.option('--list', 'list_file', type=click.Path(exists=True, dir_okay=False, path_type=Path),
               help='A file with a line for each image: RGB [DEPTH] [FX FY CX CY].')
 @click.option('--json', 'as_json', is_flag=True, help='Print one JSON object a line.')
-@click.option('--stages', type=click.Path(path_type=Path), metavar='OUT.png',
+@click.option('--stages', type=PicturePath(), metavar='OUT.png',
               help='Draw the four stages; with --list, one numbered picture for each image.')
 @click.option('--region', nargs=4, type=float, metavar='X Y WIDTH HEIGHT',
               help='Part of the images to look at, in pixels; default is the largest centred '
@@ -613,10 +618,7 @@ def detect(rgb: Path | None, depth: Path | None, intrinsics: tuple[float, ...] |
         if stages and detection is not None and frame is not None:
             path = _picture_path(stages, index, len(jobs) > 1)
             picture = draw_stages(frame.rgb, detection, titles=detector.stage_titles)
-            try:
-                write_picture(path, picture)
-            except OSError as error:
-                raise click.ClickException(str(error)) from None
+            write_picture(path, picture)
             if not as_json:
                 click.echo(f'  stages: {path}')
     if broken:

@@ -53,12 +53,15 @@ def annotate(folder: Path, out: Path | None, intrinsics: tuple[float, ...] | Non
         out = folder if any(folder.glob('*/pcd[0-9]*r.*')) else folder / 'labelled'
     try:
         matrix = CameraIntrinsics(*intrinsics) if intrinsics else None
-        pictures = find_pictures(folder, but=None if out == folder else out)
+        own = out.resolve() == folder.resolve()
+        if own:
+            out = folder
+        pictures = find_pictures(folder, but=None if own else out)
         store = CornellFolder(out, pictures, matrix)
         depths = sum(p.depth is not None for p in pictures)
         click.echo(f'{len(pictures)} images, {depths} with depth; labels go to {out}')
         # Of the public Cornell images, which have no file about their camera, it is known.
-        if depths and store.intrinsics is None and (out != folder
+        if depths and store.intrinsics is None and (not own
                                                     or (folder / CAMERA_FILE).exists()):
             click.echo('no --intrinsics: no poses can be computed from these images')
         for path in imports:

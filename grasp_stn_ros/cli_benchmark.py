@@ -19,7 +19,7 @@ import click
 @click.option('--repetitions', type=click.IntRange(10), default=100, show_default=True)
 @click.option('--systems/--no-systems', default=True, show_default=True,
               help="Also the systems of the paper's Table I, in turns with the model.")
-@click.option('--json', 'output', type=click.Path(path_type=Path),
+@click.option('--json', 'output', type=click.Path(dir_okay=False, path_type=Path),
               help='Write the result there, and its tables as .md beside it.')
 def benchmark(model: str, device: str, threads: tuple[int, ...], precision: str,
               repetitions: int, systems: bool, output: Path | None) -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import errno
 import importlib
 import math
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from .grasp_pose import APPROACHES
-from .names import SYSTEMS, TABLES, table_weights
+from .names import PICTURES, SYSTEMS, TABLES, table_weights
 
 if TYPE_CHECKING:
     from .detector import GraspDetector
@@ -48,6 +49,21 @@ class Shard(click.ParamType):
         if not 0 <= part < parts:
             self.fail(f'{value!r}: I must lie between 0 and N - 1', param, ctx)
         return part, parts
+
+
+class PicturePath(click.Path):
+    """Where to write a picture; another kind of file is refused before there is one."""
+
+    def __init__(self) -> None:
+        """Take files that need not exist."""
+        super().__init__(dir_okay=False, path_type=Path)
+
+    def convert(self, value: Any, param, ctx) -> Any:
+        """Read a path; fails with what is wrong with it."""
+        path = Path(str(super().convert(value, param, ctx)))
+        if path.suffix.lower() not in PICTURES:
+            self.fail(f'{value!r}: pictures are written as .png or .jpg', param, ctx)
+        return path
 
 
 class FiniteRange(click.FloatRange):
@@ -130,7 +146,7 @@ def gripper_setting(gripper: str | None) -> dict[str, Any]:
         raise click.ClickException(str(error)) from None
 
 
-def _chosen(model: str, system: str | None, trained_on: str | None) -> str:
+def chosen_weights(model: str, system: str | None, trained_on: str | None) -> str:
     """Return what of :func:`model_options` names the weights, as the detector takes it."""
     from .detector import find_weights
     from .stn.checkpoint import CheckpointError
@@ -155,7 +171,7 @@ def weights_sha256(model: str, system: str | None, trained_on: str | None) -> st
     """SHA-256 of the weights that :func:`model_options` chose: what a figure is of."""
     from .detector import default_weights
     from .stn import checkpoint
-    chosen = _chosen(model, system, trained_on)
+    chosen = chosen_weights(model, system, trained_on)
     return str(checkpoint.read_sidecar(
         default_weights() if chosen == 'default' else chosen)['sha256'])
 
@@ -167,7 +183,7 @@ def open_detector(model: str, device: str, threads: int, candidates: int = 0,
     from .detector import GraspDetector
     from .reasons import GraspError
     from .stn.checkpoint import CheckpointError
-    weights = _chosen(model, system, trained_on)
+    weights = chosen_weights(model, system, trained_on)
     try:
         return GraspDetector(weights, device=device, threads=threads, candidates=candidates,
                              **settings)

@@ -15,7 +15,14 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from .cli_common import FiniteRange, model_options, open_as_recorded, open_detector, ros_module
+from .cli_common import (
+    FiniteRange,
+    chosen_weights,
+    model_options,
+    open_as_recorded,
+    open_detector,
+    ros_module,
+)
 
 _SHOWN = 15      # rows of what differs; the JSON file has all
 
@@ -62,9 +69,11 @@ def record(out: Path, node: str, scenes: int | None, seed: int, seconds: float |
 def _record_simulated(writer: Any, out: Path, scenes: int, seed: int,
                       model: dict[str, Any]) -> int:
     from .viewing.sources import from_simulator
-    # The file first: a name that cannot be used is said before the model is loaded.
-    with writer(out, parameters={'model': model['model']}) as recording:
-        detector = open_detector(**model)
+    # The model first: where it cannot be loaded, no empty file is left.
+    detector = open_detector(**model)
+    weights = chosen_weights(model['model'], model['system'], model['trained_on'])
+    with writer(out, parameters={'model': weights,
+                                 'candidates': detector.candidates}) as recording:
         began = time.time_ns()
         for index, named in enumerate(track(from_simulator(scenes, seed, None), 'scenes',
                                             total=scenes, console=Console(stderr=True),

@@ -273,7 +273,8 @@ def own_trials(data: Path, images: int | None, trials: int, shard: tuple[int, in
     from .simulation.own_trials import try_own
     detector = open_detector(model, device, threads, candidates, system, trained_on)
     try:
-        count = len(SimulatedDataset(data))
+        opened = SimulatedDataset(data)
+        count, detector.gripper = len(opened), opened.gripper or detector.gripper
         indices = range(shard[0], min(count, images or count), shard[1])
         made = try_own(detector, data, indices, trials, lambda sequence: track(
             sequence, 'images', disable=not sys.stderr.isatty()))

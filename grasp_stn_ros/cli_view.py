@@ -195,18 +195,21 @@ def _detected(named: Iterable[Named], opener: Callable[[], GraspDetector],
     from .reasons import GraspError
     from .viewing.scene import Shown
     detector = opener()
-    told = False
+    told = shown = False
     for each in named:
         try:
             frame = each.read()
+            detection = detector.detect(frame, region, minimum_score, needs_pose(frame))
         except GraspError as error:
             click.echo(f'{each.name}: {error.reason.name}: {error.detail or error}', err=True)
             continue
         if frame.depth is not None and frame.intrinsics is None and not told:
             click.echo('no --intrinsics: no poses and nothing in 3-D', err=True)
             told = True
-        detection = detector.detect(frame, region, minimum_score, needs_pose(frame))
+        shown = True
         yield Shown(each.name, frame, detection, titles=tuple(detector.stage_titles))
+    if not shown:
+        raise click.ClickException('there is nothing to show, since no image could be looked at')
 
 
 def _recording(path: Path, recorded: bool, model: dict[str, Any], minimum_score: float | None,

@@ -49,14 +49,14 @@ def read_depth(path: str | Path) -> np.ndarray:
     if image is None:
         raise GraspError(Reason.INVALID_DEPTH, f'{path} is missing or no image file')
     if image.ndim == 2 and image.dtype == np.uint16:
-        return clean_depth(image.astype(np.float32) * np.float32(_unit(Path(path))))
+        return clean_depth(image.astype(np.float32) * np.float32(depth_unit(Path(path))))
     if image.ndim == 2 and image.dtype in (np.float32, np.float64):
         return clean_depth(image)
     raise GraspError(Reason.INVALID_DEPTH, f'{path} has shape {image.shape} and type '
                      f'{image.dtype}; expected 16-bit millimetres or float metres, one channel')
 
 
-def _unit(path: Path) -> float:
+def depth_unit(path: Path) -> float:
     """Return what one step of the 16-bit depth file at ``path`` is, metres."""
     try:
         unit = json.loads((path.parent / 'dataset.json').read_text())['units']['depth_png']

@@ -18,3 +18,5 @@ def table_weights(table: str, system: str) -> str:
 # Imported labels: which edge of a rectangle is the opening, and names of grasps that do not work.
 OPENINGS = ('first', 'longer', 'shorter')
 NEGATIVE = ('negative', 'bad', 'fail', 'failure', 'cneg')
+# What pictures are written as.
+PICTURES = ('.png', '.jpg', '.jpeg')

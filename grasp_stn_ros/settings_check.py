@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import fields, is_dataclass
 import math
 from numbers import Integral, Real
+import sys
 from typing import Any
 
 # Lowest and highest value; an infinite one is a value that is not allowed itself.
@@ -50,9 +51,7 @@ def _wrong(value: Any, declared: str, low: float, high: float) -> str:
         wrong = next(filter(None, (_wrong(v, 'int' if whole else 'float', low, high)
                                    for v in flat)), '')
         return f'a list, each element {wrong}' if wrong else ''
-    usable = isinstance(value, Integral if whole else Real) and not isinstance(value, bool) \
-        and math.isfinite(value) and low <= float(value) <= high
-    if usable:
+    if low <= _number(value, Integral if whole else Real) <= min(high, sys.float_info.max):
         return ''
     kind = f'a {"whole" if whole else "finite"} number'
     if not math.isfinite(low):
@@ -60,6 +59,16 @@ def _wrong(value: Any, declared: str, low: float, high: float) -> str:
     if math.isfinite(high):
         return f'{kind} from {low:g} to {high:g}'
     return f'{kind} above 0' if low == POSITIVE[0] else f'{kind} of at least {low:g}'
+
+
+def _number(value: Any, kind: type) -> float:
+    """Return ``value``, NaN where it is not of the ``kind`` or too large for a float."""
+    if not isinstance(value, kind) or isinstance(value, bool):
+        return math.nan
+    try:
+        return float(value)  # type: ignore[arg-type]
+    except OverflowError:
+        return math.nan
 
 
 def _numbers(values: Iterable[Any]) -> Iterator[Any]:

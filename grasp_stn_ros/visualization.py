@@ -8,6 +8,7 @@ the opening, the thick ones the jaws.
 from __future__ import annotations
 
 from dataclasses import replace
+import errno
 import math
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import numpy as np
 
 from .atomic import write_atomically
 from .detection import Candidate, Detection
+from .names import PICTURES
 from .rectangle import GraspRectangle
 
 _SHIFT = 4  # sub-pixel bits of OpenCV's drawing functions
@@ -181,15 +183,19 @@ def _moved(candidate: Candidate, matrix: np.ndarray) -> Candidate:
 
 
 def write_picture(path: Path, picture: np.ndarray) -> None:
-    """Write (H, W, 3) uint8 RGB as PNG or JPEG, by the name of ``path``; raises OSError."""
-    if path.suffix.lower() not in ('.png', '.jpg', '.jpeg'):
-        raise OSError(f'{path}: pictures are written as .png or .jpg')
+    """
+    Write (H, W, 3) uint8 RGB as PNG or JPEG, by the name of ``path``; raises OSError.
+
+    Its ``filename`` and ``strerror`` say what is wrong with which file.
+    """
+    if path.suffix.lower() not in PICTURES:
+        raise OSError(errno.EINVAL, 'pictures are written as .png or .jpg', str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     # Not cv2.imwrite: on a full disk it leaves half a picture and says nothing.
     encoded, content = cv2.imencode(path.suffix, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
     if not encoded:
-        raise OSError(f'{path} cannot be encoded')
+        raise OSError(errno.EINVAL, 'cannot be encoded', str(path))
     try:
         write_atomically(path, content.tobytes(), sync=False)
     except OSError as error:
-        raise OSError(f'{path} cannot be written: {error.strerror}') from None
+        raise OSError(error.errno, error.strerror, str(path)) from None

@@ -111,6 +111,34 @@ def test_own_images_are_trained_on_at_the_scale_at_which_they_are_tested(store):
     assert tested[0, 3] == pytest.approx(40 * 400 / 240, rel=1e-3) and jaw == 0.0
 
 
+def test_labels_of_an_image_of_the_same_name_elsewhere_stay(photos, store, tmp_path_factory):
+    store.save('1', [GRASP])
+    elsewhere = tmp_path_factory.mktemp('day2')
+    cv2.imwrite(str(elsewhere / '1_rgb.png'), np.full((240, 320, 3), 9, np.uint8))
+    other = CornellFolder(store.root, find_pictures(elsewhere), MATRIX)
+    with pytest.raises(DataError, match='is not the image 1 that .*labelled has labels of'):
+        other.load('1')
+    with pytest.raises(DataError, match='is not the image 1'):
+        other.save('1', [FAILS], overwrite=True)
+    assert store.load('1').labels[0].success
+
+
+def test_depth_out_of_simulated_data_is_copied_in_metres(photos):
+    (photos / 'dataset.json').write_text(json.dumps({'units': {'depth_png': 1e-4}}))
+    store = CornellFolder(photos / 'labelled', find_pictures(photos), MATRIX)
+    cv2.imwrite(str(photos / '1_depth.png'), np.full((240, 320), 7010, np.uint16))
+    store.save('1', [GRASP])
+    assert np.allclose(CornellDataset(store.root)[0].frame.depth, 0.701)
+
+
+def test_copies_are_no_new_images_however_their_folder_is_spelled(photos, store, monkeypatch):
+    store.save('1', [GRASP])
+    monkeypatch.chdir(photos.parent)
+    for folder, out in ((photos.name, store.root), (photos, f'{photos.name}/labelled')):
+        said = CliRunner().invoke(main, ['annotate', str(folder), '--out', str(out), '--no-page'])
+        assert '3 images, 2 with depth' in said.output
+
+
 def test_labels_of_others_are_not_replaced_unasked(store):
     version = store.save('1', [GRASP])
     theirs = CornellFolder(store.root, store.pictures)
@@ -231,6 +259,16 @@ def test_what_is_no_rectangle_is_named(tmp_path, points):
     (tmp_path / 'b.json').write_text(labelme(points))
     (image,) = formats.read_labels(tmp_path)
     assert not image.labels and len(image.problems) == 1
+
+
+@pytest.mark.parametrize('kind', ['circle', 'line'])
+def test_two_points_are_a_rectangle_only_where_they_are_its_corners(tmp_path, kind):
+    shapes = [{'label': 'grasp', 'shape_type': each, 'points': [[10, 10], [50, 30]]}
+              for each in (kind, 'rectangle')]
+    (tmp_path / 'b.json').write_text(json.dumps({'imagePath': 'a.png', 'shapes': shapes}))
+    (image,) = formats.read_labels(tmp_path)
+    assert len(image.labels) == 1
+    assert f'shape 1 (grasp): a {kind}, expected' in image.problems[0]
 
 
 # A box of 40 x 16 around (100.5, 80.5) in the tool's pixels, turned by 30 degrees.
@@ -370,6 +408,27 @@ def test_the_command_imports_and_says_what_it_did_not(photos):
     (photos / 'empty').mkdir()
     refused = CliRunner().invoke(main, ['annotate', str(photos / 'empty'), '--no-page'])
     assert refused.exit_code == 1 and 'empty has no images' in refused.output
+
+
+@pytest.mark.parametrize('names, kept', [
+    (['day2/1_rgb.png', 'day1/1_rgb.png'], 'day1/1_rgb.png'),
+    (['day2/1_rgb.png', 'day3/1_rgb.png'], None), (['task/1_rgb.png'], 'task/1_rgb.png')])
+def test_two_images_are_not_imported_as_one(photos, tmp_path_factory, names, kept):
+    folder = tmp_path_factory.mktemp('photos') / 'day1'
+    folder.mkdir()
+    (folder / '1_rgb.png').write_bytes((photos / '1_rgb.png').read_bytes())
+    store = CornellFolder(folder.parent / 'labelled', find_pictures(folder.parent), MATRIX)
+    moved = [Label(GraspRectangle(50.0 + 10 * i, 80.0, 0.3, 40.0, 16.0), True)
+             for i in range(len(names))]
+    done, problems = formats.import_labels(store, [
+        formats.ImportedImage(name, None, (label,), ())
+        for name, label in zip(names, moved, strict=True)])
+    assert done == (kept is not None)
+    assert len(problems) == len(names) - done
+    assert all('is not meant alone' in problem for problem in problems)
+    if kept:
+        (label,) = store.load('day1/1').labels
+        assert label.rectangle.x == pytest.approx(50.0 + 10 * names.index(kept))
 
 
 def test_labels_of_another_size_are_not_imported(photos, store):

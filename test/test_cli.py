@@ -405,6 +405,9 @@ def test_simulate_and_evaluate(tmp_path, monkeypatch):
     assert scores[0] != scores[1], 'the same cameras'
     assert (tmp_path / 'w.png').exists()
     for judge in ('lift', 'clutter'):
+        for picture in ('w', 'w.pdf'):
+            refused = run('evaluate', judge, '--scenes', 1, '--worst', tmp_path / picture)
+            assert refused.exit_code == 2 and 'written as .png or .jpg' in refused.output
         result = run('evaluate', judge, '--scenes', 1, '--seed', SEED, '--gripper', 'wsg_50',
                      '--json', tmp_path / 'g.json')
         assert result.exit_code == 0, result.output

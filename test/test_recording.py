@@ -23,6 +23,7 @@ from grasp_stn_ros.recording.replay import AsNode, Side, compare, rows
 from grasp_stn_ros.recording.writer import (
     CAMERA_INFO,
     IMAGE,
+    POSE,
     STAGES,
     TOPICS,
     RecordingWriter,
@@ -158,12 +159,36 @@ def test_nothing_is_overwritten(recorded):
     assert 'BAD_NAME' in run('record', 'x.bag', '--simulate', 1).output
 
 
-def somebody_elses(path, depth_encoding='16UC1', delay=0):
+@pytest.mark.parametrize('options, saved', [(['--model', 'nothere.safetensors'], False),
+                                            (['--candidates', '4'], True)])
+def test_a_recording_has_what_it_is_of_or_is_not_there(tmp_path, options, saved):
+    path = tmp_path / 'r.mcap'
+    result = run('record', path, '--simulate', 1, '--threads', 1, *options)
+    assert (result.exit_code == 0) == saved == path.exists(), result.output
+    if saved:
+        assert Recording(path).parameters['candidates'] == 4
+
+
+def test_a_camera_that_starts_late_is_found(tmp_path):
+    path = somebody_elses(tmp_path / 'late.mcap', before=450)
+    assert Recording(path)._guess() == {'color': '/cam/rgb/image', 'depth': '/cam/aligned/image',
+                                        'camera_info': '/cam/rgb/camera_info'}
+    # Also where the file has no end that lists its topics.
+    path.write_bytes(path.read_bytes()[:-40])
+    assert Recording(path)._guess()['color'] == '/cam/rgb/image'
+
+
+def somebody_elses(path, depth_encoding='16UC1', delay=0, before=0):
     """A recording with other topics, infrared in between, and no notes of ours."""
     rng = np.random.default_rng(0)
     frame = RgbdFrame(rng.integers(0, 255, (48, 64, 3), np.uint8),
                       np.full((48, 64), 0.5, np.float32), CameraIntrinsics(60, 60, 32, 24))
     with RecordingWriter(path) as writer:
+        for index in range(before):
+            time = 999_000_000_000 + index * 1_000_000
+            writer.message('/robot/pose', POSE, {'header': header_fields(time, 'base'), 'pose': {
+                'position': dict.fromkeys('xyz', 0.0),
+                'orientation': dict.fromkeys('xyzw', 0.5)}}, time)
         for index in range(4):
             time = 1_000_000_000_000 + index * 33_000_000
             head = header_fields(time, 'cam_optical_frame')

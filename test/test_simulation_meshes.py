@@ -59,9 +59,10 @@ def test_parts_are_kept_and_a_broken_cache_is_made_again(folder, monkeypatch):
         again = convex_parts(folder / 'bracket.stl')
     assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
     archive = kept[0].read_bytes()
-    kept[0].write_bytes(b'no archive')
     monkeypatch.setattr(meshes, '_decompose', lambda path: first[1:])
-    assert len(convex_parts(folder / 'bracket.stl')) == len(first) - 1
+    for broken in (b'no archive', archive[:len(archive) // 2], archive[:-1]):
+        kept[0].write_bytes(broken)
+        assert len(convex_parts(folder / 'bracket.stl')) == len(first) - 1
     kept[0].write_bytes(archive)  # the other tests use it
 
 

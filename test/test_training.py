@@ -16,8 +16,8 @@ from grasp_stn_ros.data.sample import (
     LabelledFrame,
     collate,
     digest,
-    identities,
     in_both,
+    scenes,
 )
 from grasp_stn_ros.data.simulated import SimulatedDataset
 from grasp_stn_ros.data.splits import Subset
@@ -455,7 +455,7 @@ def test_resuming_with_other_images_is_refused(data_folder, tmp_path):
     shutil.copytree(data_folder, same)
     (same / '000000_own.json').write_text(json.dumps({'grasps': []}))
     assert _trainer(Subset(SimulatedDataset(same), (0, 1)), tmp_path).resume()
-    assert in_both(data, SimulatedDataset(same, own=True)) == set(identities(data))
+    assert in_both(data, SimulatedDataset(same, own=True)) == set(scenes(data))
     some = digest(SimulatedDataset(same, own=True))
     (same / '000000_own.json').write_text(json.dumps({'grasps': [], 'trials': 2}))
     assert digest(SimulatedDataset(same, own=True)) != some

@@ -11,15 +11,17 @@ import torch
 
 from grasp_stn_ros.cli import main
 from grasp_stn_ros.data.mixture import Mixture
-from grasp_stn_ros.data.sample import DataError
+from grasp_stn_ros.data.sample import DataError, digest, in_both, scenes
 from grasp_stn_ros.data.simulated import SimulatedDataset, own_path
+from grasp_stn_ros.data.splits import Subset
 from grasp_stn_ros.data.with_holes import WithHoles
-from grasp_stn_ros.detection import Candidate
+from grasp_stn_ros.detection import Candidate, Detection
 from grasp_stn_ros.detector import GraspDetector
 from grasp_stn_ros.ensemble import turned, vote
 from grasp_stn_ros.evaluation import calibration
 from grasp_stn_ros.node_settings import read_gripper
 from grasp_stn_ros.preprocessing import View, preprocess
+from grasp_stn_ros.reasons import Reason
 from grasp_stn_ros.rectangle import GraspRectangle, angle_distance
 from grasp_stn_ros.simulation.domain import WIDE
 from grasp_stn_ros.simulation.labels import generate_dataset, open_scene
@@ -172,7 +174,7 @@ def test_a_gripper_that_there_is_not_is_named(wide, tmp_path, gripper):
         dataset_domain(tmp_path)
 
 
-def test_scenes_of_another_gripper_are_the_same_with_other_trials(tmp_path):
+def test_scenes_of_another_gripper_are_the_same_with_other_trials(tmp_path, monkeypatch):
     def simulated(name, *options):
         run = CliRunner().invoke(main, [
             'simulate', '--scenes', '1', '--seed', '31', '--candidates', '4', '--out',
@@ -181,6 +183,18 @@ def test_scenes_of_another_gripper_are_the_same_with_other_trials(tmp_path):
         return SimulatedDataset(tmp_path / name)[0]
 
     usual, other = simulated('usual'), simulated('other', '--gripper', 'robotiq_2f_140')
+    # The same pictures, to train on and to judge by, whatever was tried out in them.
+    one, two = (SimulatedDataset(tmp_path / name) for name in ('usual', 'other'))
+    assert in_both(one, two) == set(scenes(one)) and digest(one) != digest(two)
+    assert (one.gripper, two.gripper) == (None, read_gripper('robotiq_2f_140'))
+    assert Subset(two, [0]).gripper == two.gripper
+    asked = []
+    monkeypatch.setattr(GraspDetector, 'detect', lambda self, *_, **__: asked.append(
+        self.gripper) or Detection((), None, Reason.NO_CANDIDATE, ''))
+    for command in (['own-trials'], ['evaluate', 'accuracy']):
+        CliRunner().invoke(main, [*command, '--data', str(tmp_path / 'other'), '--threads', '1'])
+        assert set(asked) == {two.gripper}
+        asked.clear()
     assert np.array_equal(usual.frame.rgb, other.frame.rgb)
     assert not np.array_equal(usual.rectangles, other.rectangles)
     assert (usual.jaw_size, other.jaw_size) == (0.020, 0.027)
@@ -312,7 +326,8 @@ def test_training_on_both_kinds_needs_a_share(wide, tmp_path):
                                                                'number above 0'),
     ('model.blocks=[1]', 'expected a list of 3 numbers'), ('model.patch=8', 'expected 13 to 16'),
     ('model.finger_depths=[0.01,-1]', 'expected a list, each element a finite number'),
-    ('model.gripper_input=1', 'expected true or false')])
+    ('model.gripper_input=1', 'expected true or false'),
+    ('training.learning_rate=' + '9' * 400, 'expected a finite number above 0')])
 def test_settings_that_cannot_be_used_are_refused(wide, tmp_path, change, message):
     run = CliRunner().invoke(main, ['train', '--data', str(wide), '--set', change, '--out',
                                     str(tmp_path / 'out')])

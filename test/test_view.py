@@ -174,7 +174,12 @@ def test_depth_without_a_camera_is_said_to_give_no_poses(tmp_path):
     assert result.output.count('no --intrinsics: no poses and nothing in 3-D') == 1
     outside = run('view', tmp_path, '--save', tmp_path / 'y.rrd', '--region', 300, 0, 100, 100)
     assert outside.exit_code == 1 and 'INVALID_REQUEST' in outside.output
-    assert not (tmp_path / 'y.rrd').exists()
+    assert 'nothing to show' in outside.output and not (tmp_path / 'y.rrd').exists()
+    # One that does not fit leaves the others.
+    cv2.imwrite(str(tmp_path / '2_rgb.png'), cv2.resize(frame.rgb, (640, 480)))
+    some = run('view', tmp_path, '--save', tmp_path / 'y.rrd', '--region', 340, 0, 200, 200)
+    assert some.exit_code == 0 and '1_rgb.png: INVALID_REQUEST' in some.output, some.output
+    assert (tmp_path / 'y.rrd').stat().st_size > 0
 
 
 @pytest.mark.timeout(600)

@@ -13,7 +13,7 @@ Label Studio about their top left corner.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 import json
 import math
@@ -111,8 +111,15 @@ def _labelme(content: dict[str, Any]) -> Iterator[_Drawn]:
     # Written on Windows, the path of the image has backslashes.
     yield (str(content.get('imagePath') or '').replace('\\', '/'),
            (int(size[0]), int(size[1])) if size[0] and size[1] else None,
-           [(str(s.get('label', '')), np.array(s['points'], np.float64), '')
-            for s in content['shapes']])
+           [_labelme_shape(s) for s in content['shapes']])
+
+
+def _labelme_shape(shape: dict[str, Any]) -> _Shape:
+    kind, label = str(shape.get('shape_type') or 'polygon'), str(shape.get('label', ''))
+    # A circle and a line are two points as well, which of a rectangle are corners.
+    if kind not in ('polygon', 'rectangle'):
+        return label, np.zeros((0, 2)), f'a {kind}'
+    return label, np.array(shape['points'], np.float64), ''
 
 
 def _coco(content: dict[str, Any]) -> Iterator[_Drawn]:
@@ -295,9 +302,13 @@ def rectangle_from_points(points: np.ndarray, opening: str = 'first') -> GraspRe
     return rectangle
 
 
+def _parts(name: str) -> tuple[str, ...]:
+    return tuple(p for p in name.split('/') if p not in ('', '.', '..'))
+
+
 def match(name: str, pictures: Iterable[Picture]) -> Picture | None:
     """Return the picture that a tool calls ``name``; :class:`DataError` where it is ambiguous."""
-    wanted = tuple(p for p in name.split('/') if p not in ('', '.', '..'))
+    wanted = _parts(name)
     for depth in range(len(wanted)):
         found = [p for p in pictures if p.rgb.parts[-len(wanted) + depth:] == wanted[depth:]]
         if len(found) > 1:
@@ -305,6 +316,29 @@ def match(name: str, pictures: Iterable[Picture]) -> Picture | None:
         if found:
             return found[0]
     return None
+
+
+def _taken(names: Sequence[str], pictures: Sequence[Picture]) -> dict[str, str]:
+    """
+    Return the name that a picture is meant by where several names fit it by their ends.
+
+    That is the one that fits as a whole; '' where it is none or several.
+    """
+    fitting: dict[str, set[str]] = {}
+    whole: dict[str, set[str]] = {}
+    for name in names:
+        try:
+            picture = match(name, pictures)
+        except DataError:
+            continue
+        if picture is None:
+            continue
+        fitting.setdefault(picture.name, set()).add(name)
+        wanted = _parts(name)
+        if picture.rgb.parts[-len(wanted):] == wanted:
+            whole.setdefault(picture.name, set()).add(name)
+    return {key: next(iter(whole[key])) if len(whole.get(key, ())) == 1 else ''
+            for key, found in fitting.items() if len(found) > 1}
 
 
 def import_labels(folder: CornellFolder, images: Iterable[ImportedImage],
@@ -316,11 +350,16 @@ def import_labels(folder: CornellFolder, images: Iterable[ImportedImage],
     """
     done = 0
     problems: list[str] = []
+    images = list(images)
+    taken = _taken([image.name for image in images], folder.pictures)
     for image in images:
         problems += image.problems
         try:
             picture = match(image.name, folder.pictures)
-            if picture is None:
+            if picture is not None and taken.get(picture.name, image.name) != image.name:
+                problems.append(f'{image.name}: {picture.rgb} is not meant alone, there is '
+                                f'{taken[picture.name] or "another one"} as well')
+            elif picture is None:
                 problems.append(f'{image.name}: no such image in the folder')
             elif image.labels and is_turned(picture.rgb):
                 problems.append(f'{image.name}: has an EXIF orientation, by which other programs '

@@ -30,14 +30,18 @@ from pathlib import Path
 import re
 import threading
 
+import cv2
+import numpy as np
+
 from ..atomic import write_atomically
 from ..data.camera_file import CAMERA_FILE, DatasetCamera, camera_to_json, read_camera
 from ..data.cornell import read_objects, read_rectangles
 from ..data.files import checked_depth, checked_rgb
 from ..data.sample import DataError
+from ..image_files import depth_unit, read_depth
 from ..image_pairs import COLOUR, Picture, pair_images
 from ..rectangle import GraspRectangle
-from ..rgbd import CameraIntrinsics
+from ..rgbd import MILLIMETRE, CameraIntrinsics
 
 _MOST = 9999
 _PER_FOLDER = 100
@@ -110,6 +114,7 @@ class CornellFolder:
     def load(self, name: str) -> Labels:
         """Return the labels of the picture ``name``; raises :class:`DataError`."""
         stem = self._stem(name)
+        self._check_same(name, stem)
         thing = read_objects(self.root).get(self._numbers.get(name, ''), ('', ''))[1]
         return Labels(tuple(self._labels(stem)), thing, self._version(stem))
 
@@ -140,6 +145,7 @@ class CornellFolder:
                 raise ConflictError(f'the labels of {name} were changed by somebody else; load '
                                     'them again, or overwrite them')
             picture = self._by_name[name]
+            self._check_same(name, self._stem(name))
             size = self._checked_size(picture)
             for label in labels:
                 r = label.rectangle
@@ -160,6 +166,17 @@ class CornellFolder:
             return self._version(stem)
 
     # ------------------------------------------------------------------ names and numbers
+    def _check_same(self, name: str, stem: Path | None) -> None:
+        """Raise :class:`DataError` where the labels of ``name`` are those of another image."""
+        picture = self._by_name.get(name)
+        if stem is None or picture is None:
+            return
+        for copy in stem.parent.glob(f'{stem.name}r.*'):
+            if copy.read_bytes() != picture.rgb.read_bytes():
+                raise DataError(f'{picture.rgb} is not the image {name} that {self.root} has '
+                                'labels of; images of another folder, or new ones under old '
+                                'names, belong into another folder (--out)')
+
     def _stem(self, name: str) -> Path | None:
         """Path of an image without its ending, or None before it is first saved."""
         number = self._numbers.get(name)
@@ -246,8 +263,8 @@ class CornellFolder:
         _write_rows(self.root / 'sources.csv', ('image', 'source'),
                     [(n, source) for source, n in self._numbers.items()])
         if picture.depth is not None:
-            end = 'd.png' if picture.depth.suffix.lower() == '.png' else 'd.tiff'
-            write_atomically(stem.with_name(stem.name + end), picture.depth.read_bytes())
+            end, depth = _depth_copy(picture.depth)
+            write_atomically(stem.with_name(stem.name + end), depth)
         end = 'r.png' if picture.rgb.suffix.lower() == '.png' else 'r.jpg'
         write_atomically(stem.with_name(stem.name + end), picture.rgb.read_bytes())
         return stem
@@ -263,6 +280,14 @@ class CornellFolder:
             rows[number] = (thing.replace(' ', '_'), thing)
         _write_rows(self.root / 'objects.csv', ('image', 'object_id', 'object_name'),
                     [(image, *row) for image, row in sorted(rows.items())])
+
+
+def _depth_copy(path: Path) -> tuple[str, bytes]:
+    """Return end of the name and content of the copy of a depth file."""
+    if depth_unit(path) != MILLIMETRE:
+        # Out of simulated data: its unit is said in a file that is not copied.
+        return 'd.tiff', cv2.imencode('.tiff', np.nan_to_num(read_depth(path)))[1].tobytes()
+    return 'd.png' if path.suffix.lower() == '.png' else 'd.tiff', path.read_bytes()
 
 
 def _cornell(rectangles: Sequence[GraspRectangle]) -> bytes:

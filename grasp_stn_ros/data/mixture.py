@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from .sample import Dataset, LabelledFrame, identities
+from .sample import Dataset, LabelledFrame, identities, scenes
 
 
 class Mixture:
@@ -37,6 +37,14 @@ class Mixture:
     @property
     def identities(self) -> list[str]:
         """See :func:`sample.identities`; shares are in how often a frame occurs."""
+        return self._of_each(identities)
+
+    @property
+    def scenes(self) -> list[str]:
+        """See :func:`sample.scenes`."""
+        return self._of_each(scenes)
+
+    def _of_each(self, tell: Callable[[Dataset], list[str]]) -> list[str]:
         sets = {id(data): data for data, _ in self._index}
-        known = {key: identities(data) for key, data in sets.items()}
+        known = {key: tell(data) for key, data in sets.items()}
         return [known[id(data)][inner] for data, inner in self._index]

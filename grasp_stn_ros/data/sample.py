@@ -73,10 +73,6 @@ class Dataset(Protocol):
         ...
 
 
-# In an identity, before what tells the trials of a network's own candidates from others.
-OWN_TRIALS = '+own:'
-
-
 def identities(data: Dataset) -> list[str]:
     """
     Tell the frames of ``data`` from all others, in their order, without reading an image.
@@ -97,11 +93,24 @@ def identities(data: Dataset) -> list[str]:
             for i, name in enumerate(names)]
 
 
+def scenes(data: Dataset) -> list[str]:
+    """
+    Tell what the frames of ``data`` show, whatever was tried out there; '' where nothing tells.
+
+    A data set that knows more than the :func:`identities` of its frames has ``scenes``.
+    """
+    known = getattr(data, 'scenes', None)
+    if known is not None:
+        return list(known)
+    labels = getattr(data, 'rectangles', None)
+    # Images are told apart by their labels: those without have none to be told by.
+    return [key if labels is None or any(len(part) for part in labels(i)) else ''
+            for i, key in enumerate(identities(data))]
+
+
 def in_both(one: Dataset, other: Dataset) -> set[str]:
-    """Return the :func:`identities` of frames that are in both, whatever was tried out in them."""
-    first, second = ({key.partition(OWN_TRIALS)[0] for key in identities(data)}
-                     for data in (one, other))
-    return first & second
+    """Return the :func:`scenes` that frames of both show."""
+    return (set(scenes(one)) & set(scenes(other))) - {''}
 
 
 def digest(data: Dataset) -> str:

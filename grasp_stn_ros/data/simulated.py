@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 
+from ..grasp_pose import Gripper
 from ..reasons import GraspError
 from ..rgbd import CameraIntrinsics, RgbdFrame, clean_depth
-from .sample import OWN_TRIALS, DataError, LabelledFrame
+from ..simulation.domain import DOMAINS
+from .sample import DataError, LabelledFrame
 
+# What of a domain is about trials, and changes no picture.
+_UNSEEN = ('name', 'gripper', 'candidates', 'candidates_per_object', 'trials', 'more_trials',
+           'sleep_tolerance')
 DEPTH_UNIT = 1e-4              # metres: what the simulated sensor and the files resolve
 # What reading files of any content raises.
 _BROKEN = (OSError, ValueError, KeyError, TypeError, AttributeError, ArithmeticError,
@@ -62,10 +68,11 @@ class SimulatedDataset:
         self._entries = self._entries[:limit]
         self._cache: dict[int, tuple] | None = {} if cache else None
         described = {Path(f): _described(Path(f) / 'dataset.json') for f in folders}
-        self.seeds = [seed for seed, _, _ in described.values()]
-        self._jaws = {folder: jaw for folder, (_, jaw, _) in described.items()}
-        self._settings = {folder: digest for folder, (_, _, digest) in described.items()}
+        self.seeds = [each.seed for each in described.values()]
+        self._described = described
         self.seed = self.seeds[0]
+        # That was chosen for these images, None = the domain's, which detectors do not have.
+        self.gripper = next(iter(described.values())).gripper
 
     def __len__(self) -> int:
         """Return the number of frames."""
@@ -80,9 +87,10 @@ class SimulatedDataset:
             if self._cache is not None:
                 self._cache[index] = rgb, raw, labels
         depth = decode_depth(raw)
+        jaw = self._described[self._entries[index].parent].jaw
         frame = RgbdFrame(rgb, depth, CameraIntrinsics(**labels['intrinsics']))
         return LabelledFrame(labels['name'], frame, labels['rectangles'], labels['success'],
-                             labels['objects'], jaw_size=self._jaws[self._entries[index].parent])
+                             labels['objects'], jaw_size=jaw)
 
     @property
     def names(self) -> list[str]:
@@ -92,14 +100,20 @@ class SimulatedDataset:
     @property
     def identities(self) -> list[str]:
         """Names with a hash of the settings that the scenes follow from; see sample.identities."""
-        return [f'{self._settings[entry.parent]}/{entry.stem}{self._own_trials(entry)}'
+        return [f'{self._described[entry.parent].settings}/{entry.stem}{self._own_trials(entry)}'
+                for entry in self._entries]
+
+    @property
+    def scenes(self) -> list[str]:
+        """Names with a hash of what the pictures follow from; see sample.scenes."""
+        return [f'{self._described[entry.parent].pictures}/{entry.stem}'
                 for entry in self._entries]
 
     def _own_trials(self, entry: Path) -> str:
         """Return what tells the trials of a network's own candidates from others, or nothing."""
         if not self._own or not own_path(entry).exists():
             return ''
-        return OWN_TRIALS + hashlib.sha256(own_path(entry).read_bytes()).hexdigest()[:16]
+        return '+own:' + hashlib.sha256(own_path(entry).read_bytes()).hexdigest()[:16]
 
     def index_of(self, index: int) -> int:
         """Return the scene index in the data set (with its seed it names the scene)."""
@@ -152,15 +166,40 @@ def _grasps(path: Path) -> tuple[dict[str, Any], np.ndarray, np.ndarray]:
         raise DataError(f'{path} is no valid label file: {error!r}') from None
 
 
-def _described(path: Path) -> tuple[int, float | None, str]:
-    """Seed of a data set, jaw size in metres of the gripper that made its labels, and a hash."""
+class _Description(NamedTuple):
+    """
+    What dataset.json says: the seed, the jaw size in metres of the gripper that made the labels,
+    that gripper if it is not the domain's, and hashes of all of it and of what pictures show.
+    """
+
+    seed: int
+    jaw: float | None
+    gripper: Gripper | None
+    settings: str
+    pictures: str
+
+
+def _described(path: Path) -> _Description:
     try:
         settings = json.loads(path.read_text())
-        jaw = settings.get('gripper', {}).get('jaw_size')
-        digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
-        return int(settings['seed']), None if jaw is None else float(jaw), digest
+        seed, lengths = int(settings['seed']), settings.get('gripper', {})
+        jaw = lengths.get('jaw_size')
+        named = settings.get('domain')
+        domain = DOMAINS.get((named or {'name': 'basic'})['name'])
+        gripper = None
+        if named is not None and domain is not None and lengths != asdict(domain.gripper):
+            gripper = Gripper(**lengths)
+        shown = domain.to_dict() if named is None and domain is not None else named
+        return _Description(seed, None if jaw is None else float(jaw), gripper, _hash(settings),
+                            _hash({'seed': seed, 'meshes': settings.get('meshes'), 'domain': {
+                                k: v for k, v in json.loads(json.dumps(shown)).items()
+                                if k not in _UNSEEN}}))
     except _BROKEN as error:
         raise DataError(f'{path} does not describe a simulated data set: {error!r}') from None
+
+
+def _hash(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _image(path: Path, dtype: type, dimensions: int) -> np.ndarray:

@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 import hashlib
 
-from .sample import DataError, Dataset, LabelledFrame, identities
+from ..grasp_pose import Gripper
+from .sample import DataError, Dataset, LabelledFrame, identities, scenes
 
 
 @dataclass(frozen=True)
@@ -121,6 +122,7 @@ class Subset:
             raise ValueError(f'index {outside[0]} of {len(data)} frames')
         # The part of the images that is looked at, for all parts of the data the same.
         self.region: tuple[float, float, float, float] | None = getattr(data, 'region', None)
+        self.gripper: Gripper | None = getattr(data, 'gripper', None)
 
     def __len__(self) -> int:
         """Return the number of frames."""
@@ -134,6 +136,12 @@ class Subset:
     def identities(self) -> list[str]:
         """See :func:`sample.identities`."""
         whole = identities(self._data)
+        return [whole[i] for i in self.indices]
+
+    @property
+    def scenes(self) -> list[str]:
+        """See :func:`sample.scenes`."""
+        whole = scenes(self._data)
         return [whole[i] for i in self.indices]
 
 

@@ -147,14 +147,15 @@ def train(run: TableRun, data: TableData, system: str) -> Path:
     return folder / 'model.safetensors'
 
 
-def _detector(run: TableRun, path: Path) -> GraspDetector:
-    return GraspDetector(path, device=run.device, threads=run.threads)
+def _detector(run: TableRun, data: TableData, path: Path) -> GraspDetector:
+    return GraspDetector(path, device=run.device, threads=run.threads,
+                         gripper=getattr(data.test, 'gripper', None))
 
 
 def _asked(run: TableRun, data: TableData, system: str, path: Path, file: str = 'answers.jsonl') \
         -> list[dict[str, Any]]:
     ledger = Ledger(run.folder(data, system) / file, checkpoint.read_sidecar(path)['sha256'])
-    return answers(_detector(run, path), data, ledger,
+    return answers(_detector(run, data, path), data, ledger,
                    partial(run.tracked, what=f'{data.name}: {system}'))
 
 
@@ -178,7 +179,7 @@ def measure(run: TableRun, data: TableData) -> dict[str, Any]:
                             checkpoint.read_sidecar(path)['sha256'])
             outcomes[system] = lifts(given[system], data, ledger,
                                      partial(run.tracked, what=f'lifts: {system}'))
-    detectors = {system: _detector(run, path) for system, path in paths.items()}
+    detectors = {system: _detector(run, data, path) for system, path in paths.items()}
     times = interleaved_times(detectors, data, run.rounds,
                               tracked=partial(run.tracked, what=f'{data.name}: timing'))
     reference = times.get('multi_stage_stn', {}).get('milliseconds')

@@ -37,10 +37,12 @@ _RAW, _COMPRESSED = 'sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage'
 _IMAGES = (_RAW, _COMPRESSED)
 _CAMERA_INFO = 'sensor_msgs/msg/CameraInfo'
 _STAGES = 'grasp_stn_interfaces/msg/GraspStages'
+_TELLING = (*_IMAGES, _CAMERA_INFO, _STAGES)
 _DEPTH_ENCODINGS = ('16UC1', '32FC1', 'mono16')
 # What image_transport puts behind the name of a camera's topic.
 _TRANSPORTS = ('/compressedDepth', '/compressed')
-_SURVEYED = 400     # messages that are looked at to learn which topic is what
+# Messages that are looked at to learn which topic is what: of the types that tell, and of all.
+_SURVEYED, _PASSED = 400, 200_000
 # Colour images that wait for their depth; more means that there is none.
 _WAITING = 60
 # Whatever a damaged file makes a parser raise.
@@ -187,18 +189,47 @@ class Recording:
             if content is not None:
                 yield Message(channel.topic, schema.name, message.log_time, content)
 
+    def _first_ones(self) -> Iterator[Message]:
+        """Yield the first message of each topic that tells; note the types of all topics."""
+        self._kinds: dict[str, str] = self._listed()
+        if self._whole:
+            # A camera may start long after the others.
+            for topic in [t for t, kind in self._kinds.items() if kind in _TELLING]:
+                yield from itertools.islice(self.messages([topic]), 1)
+            return
+        surveyed = 0
+        for message in itertools.islice(self.messages(), _PASSED):
+            new = message.topic not in self._kinds
+            self._kinds[message.topic] = message.kind
+            if message.kind in _TELLING:
+                surveyed += 1
+                if new:
+                    yield message
+            if surveyed == _SURVEYED:
+                return
+
+    def _listed(self) -> dict[str, str]:
+        """Topics that have messages and their types, where the file says it."""
+        if not self._whole:
+            return {}
+        with open(self.path, 'rb') as file:
+            summary = SeekingReader(file).get_summary()
+        if summary is None or summary.statistics is None:
+            return {channel.topic: schema.name
+                    for schema, channel, _ in self._raw()}
+        counts = summary.statistics.channel_message_counts
+        return {channel.topic: summary.schemas[channel.schema_id].name
+                for channel in summary.channels.values()
+                if counts.get(channel.id) and channel.schema_id in summary.schemas}
+
     def _guess(self) -> dict[str, str]:
         """Return which topic is what, by types and encodings."""
-        self._kinds: dict[str, str] = {}
         depth: list[str] = []
         colour: list[str] = []
         infos: list[str] = []
         stages: list[str] = []
-        for message in itertools.islice(self.messages(), _SURVEYED):
-            topic, new = message.topic, message.topic not in self._kinds
-            self._kinds[topic] = message.kind
-            if not new:
-                continue
+        for message in self._first_ones():
+            topic = message.topic
             if message.kind in _IMAGES:
                 (depth if _is_depth(message.content) else colour).append(topic)
             elif message.kind == _CAMERA_INFO:

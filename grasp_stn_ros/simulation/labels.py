@@ -185,7 +185,8 @@ def choose(plans: list[Plan], fits: np.ndarray, quality: np.ndarray, gripper: Gr
         beside = rng.normal(0, 0.008, 2)
         chosen.append(replace(
             plans[i], position=plans[i].position + [*beside, 0],
-            opening=float(rng.uniform(0.015, gripper.maximum_opening)), kind='random'))
+            opening=float(rng.uniform(min(0.015, gripper.maximum_opening),
+                                      gripper.maximum_opening)), kind='random'))
     return chosen
 
 

@@ -15,6 +15,8 @@ import io
 import os
 from pathlib import Path
 from typing import Any
+import zipfile
+import zlib
 
 import numpy as np
 from scipy.spatial import ConvexHull
@@ -61,7 +63,7 @@ def convex_parts(path: Path, cache: Path | None = None) -> list[np.ndarray]:
         try:
             with np.load(kept, allow_pickle=False) as arrays:
                 return [arrays[name] for name in arrays.files]
-        except (OSError, ValueError):
+        except (OSError, ValueError, zipfile.BadZipFile, zlib.error):
             pass                                    # broken: made again below
     parts = _decompose(path)
     buffer = io.BytesIO()

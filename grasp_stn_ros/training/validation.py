@@ -31,7 +31,8 @@ def validator(system: System, settings: TrainingSettings, data: Dataset, device:
         return lambda model: {'windows': -_loss(model, system, settings, data, device)}
     modality = 'rgb' if settings.augmentation.no_depth > 0.5 else 'rgbd'
     return lambda model: summarize(judge(
-        GraspDetector(model, device=device, modality=modality), data))
+        GraspDetector(model, device=device, modality=modality,
+                      gripper=getattr(data, 'gripper', None)), data))
 
 
 @torch.no_grad()

@@ -20,6 +20,8 @@ MEMORY_LIMIT = '2GiB'
 def free_port(wanted: int = 0) -> int:
     """Return ``wanted`` if it is free, or any free port for 0; raises :class:`SourceError`."""
     with socket.socket() as probe:
+        # Connections of a page that has ended linger for a minute, and block nobody who listens.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(('127.0.0.1', wanted))
         except OSError as error:
