@@ -223,9 +223,10 @@ def lift(scenes: int, seed: int, meshes: Path | None, domain: str, output: Path 
     from .evaluation.failures import draw_failed
     from .evaluation.report import write_json
     from .simulation.domain import DOMAINS
+    hand = gripper_setting(gripper)
     detector = open_detector(model, device, threads, candidates, system, trained_on,
-                             middle_weight=middle_weight, **gripper_setting(gripper))
-    drawn = replace(DOMAINS[domain], **gripper_setting(gripper))
+                             middle_weight=middle_weight, **hand)
+    drawn = replace(DOMAINS[domain], **hand)
     make: Callable | None = None
     what = 'unseen procedural objects'
     if meshes:
@@ -277,9 +278,10 @@ def clutter(scenes: int, objects: int, seed: int, memory: bool, output: Path | N
     from .evaluation.failures import FailedAttempts
     from .evaluation.report import write_json
     from .simulation.domain import BASIC
+    hand = gripper_setting(gripper)
     detector = open_detector(model, device, threads, candidates, system, trained_on,
-                             middle_weight=middle_weight, **gripper_setting(gripper))
-    drawn = replace(BASIC, **gripper_setting(gripper))
+                             middle_weight=middle_weight, **hand)
+    drawn = replace(BASIC, **hand)
     failed = FailedAttempts()
     rows = [clearing.run_scene(detector, seed, index, objects, failed.watch, memory, drawn)
             for index in track(range(scenes), 'tables', disable=not sys.stderr.isatty())]

@@ -36,13 +36,13 @@ def pair_images(folder: Path, but: Path | None = None,
     ``colours`` are the endings of colour images; several may have one name.
     """
     # However both are spelled.
-    left_out = None if but is None else but.resolve()
+    root, left_out = folder.resolve(), None if but is None else but.resolve()
     colour: list[tuple[str, Path, str]] = []
     depth: dict[str, Path] = {}
     for path in sorted(folder.rglob('*')):
         inside = path.relative_to(folder)
         if not path.is_file() or any(part.startswith('.') for part in inside.parts) \
-                or (left_out is not None and path.resolve().is_relative_to(left_out)):
+                or (left_out is not None and (root / inside).is_relative_to(left_out)):
             continue
         is_depth, name, key = _role(inside)
         if is_depth and path.suffix.lower() in DEPTH:

@@ -14,12 +14,9 @@ import numpy as np
 from ..grasp_pose import Gripper
 from ..reasons import GraspError
 from ..rgbd import CameraIntrinsics, RgbdFrame, clean_depth
-from ..simulation.domain import DOMAINS
+from ..simulation.domain import BASIC, DOMAINS, OF_TRIALS
 from .sample import DataError, LabelledFrame
 
-# What of a domain is about trials, and changes no picture.
-_UNSEEN = ('name', 'gripper', 'candidates', 'candidates_per_object', 'trials', 'more_trials',
-           'sleep_tolerance')
 DEPTH_UNIT = 1e-4              # metres: what the simulated sensor and the files resolve
 # What reading files of any content raises.
 _BROKEN = (OSError, ValueError, KeyError, TypeError, AttributeError, ArithmeticError,
@@ -184,16 +181,16 @@ def _described(path: Path) -> _Description:
         settings = json.loads(path.read_text())
         seed, lengths = int(settings['seed']), settings.get('gripper', {})
         jaw = lengths.get('jaw_size')
-        named = settings.get('domain')
-        domain = DOMAINS.get((named or {'name': 'basic'})['name'])
+        # Basic data sets name no domain, unless a gripper was chosen for them.
+        named = settings.get('domain', BASIC.to_dict())
+        domain = DOMAINS.get(named['name'])
         gripper = None
-        if named is not None and domain is not None and lengths != asdict(domain.gripper):
+        if 'domain' in settings and domain is not None and lengths != asdict(domain.gripper):
             gripper = Gripper(**lengths)
-        shown = domain.to_dict() if named is None and domain is not None else named
+        shown = {key: value for key, value in named.items() if key not in OF_TRIALS}
         return _Description(seed, None if jaw is None else float(jaw), gripper, _hash(settings),
-                            _hash({'seed': seed, 'meshes': settings.get('meshes'), 'domain': {
-                                k: v for k, v in json.loads(json.dumps(shown)).items()
-                                if k not in _UNSEEN}}))
+                            _hash({'seed': seed, 'meshes': settings.get('meshes'),
+                                   'domain': shown}))
     except _BROKEN as error:
         raise DataError(f'{path} does not describe a simulated data set: {error!r}') from None
 

@@ -21,6 +21,7 @@ import zlib
 from mcap.exceptions import McapError
 from mcap.reader import NonSeekingReader, SeekingReader
 from mcap.records import Schema
+from mcap.summary import Summary
 from mcap_ros2.decoder import DecoderFactory
 from zstandard import ZstdError
 
@@ -97,7 +98,8 @@ class Recording:
         self.parameters: dict[str, Any] = {}
         self._slop = round(slop * 1e9)
         self._check_file()
-        self._whole = self._is_whole()
+        self._summary = self._read_summary()
+        self._whole = self._summary is not None
         noted = self._read_metadata()
         guessed = self._guess()
         for role, topic in (topics or {}).items():
@@ -122,13 +124,13 @@ class Recording:
         if magic != _MAGIC:
             raise RecordingError(f'NOT_MCAP: {self.path} is no MCAP file')
 
-    def _is_whole(self) -> bool:
-        """Whether the file ends as it should, with an index."""
+    def _read_summary(self) -> Summary | None:
+        """Return the index at the end of the file, None where it does not end as it should."""
         try:
             with open(self.path, 'rb') as file:
-                return SeekingReader(file).get_summary() is not None
+                return SeekingReader(file).get_summary()
         except _BROKEN:
-            return False
+            return None
 
     def _read_metadata(self) -> dict[str, str]:
         """What `grasp_stn record` noted: topics, and the parameters of the node."""
@@ -210,13 +212,11 @@ class Recording:
 
     def _listed(self) -> dict[str, str]:
         """Topics that have messages and their types, where the file says it."""
-        if not self._whole:
+        summary = self._summary
+        if summary is None:
             return {}
-        with open(self.path, 'rb') as file:
-            summary = SeekingReader(file).get_summary()
-        if summary is None or summary.statistics is None:
-            return {channel.topic: schema.name
-                    for schema, channel, _ in self._raw()}
+        if summary.statistics is None:
+            return {channel.topic: schema.name for schema, channel, _ in self._raw()}
         counts = summary.statistics.channel_message_counts
         return {channel.topic: summary.schemas[channel.schema_id].name
                 for channel in summary.channels.values()

@@ -99,4 +99,8 @@ FIELD = replace(WIDE, name='field', gripper=Gripper(finger_depth=0.040), views=8
 LARGE = replace(FIELD, name='large', object_counts=(0.7, 0.2, 0.1), scale=(1.1, 1.9),
                 emphasis=('hammer', 'blob', 'paddle', 'bottle', 'dumbbell', 'mug'), emphasized=0.8)
 
+# What of a domain is about trials, and changes no picture.
+OF_TRIALS = ('name', 'gripper', 'candidates', 'candidates_per_object', 'trials', 'more_trials',
+             'sleep_tolerance')
+
 DOMAINS = {domain.name: domain for domain in (BASIC, WIDE, TABLETOP, FIELD, LARGE)}
